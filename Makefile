@@ -1,0 +1,78 @@
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+EVERYTHING := $(VENV)/.everything-installed
+RUNTIME := $(VENV)/.runtime-installed
+SOURCES := pyproject.toml LICENSE
+TESTED := service-kit order-service processor-service standalone
+# pip's notices about itself are no news to somebody who only wants to run this.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --no-compile --no-deps
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format lint types contracts lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12 chooses the Python, VENV=.venv-3.12 where it installs to,"
+	@echo "  ARGS=… is handed on by 'make run' and 'make test', UPGRADE=1 lets 'make lock' take newer versions"
+
+setup: $(EVERYTHING) ## make .venv with everything locked; at once when nothing changed
+
+run: $(if $(wildcard $(EVERYTHING)),$(EVERYTHING),$(RUNTIME)) ## start everything on embedded parts, nothing else needed (Ctrl-C stops it)
+	@$(BIN)/order-processor up $(ARGS)
+
+test: $(EVERYTHING) ## pass every test, on real servers wherever there are any
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types contracts test ## what CI runs: format, lint, types, import contracts, tests
+
+lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
+	@$(BIN)/ruff format --check --quiet || { echo "the format differs: run 'make format'" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet
+
+types: $(EVERYTHING) ## check the types, strictly
+	@$(BIN)/mypy
+	@for folder in $(TESTED:=/tests) acceptance; do $(BIN)/mypy $$folder || exit 1; done
+
+contracts: $(EVERYTHING) ## check who may import whom
+	@$(BIN)/lint-imports
+
+format: $(EVERYTHING) ## format the code, and correct what can be corrected safely
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format
+
+lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
+	@$(LOCK) --group test --group check --group build --group lock -o requirements/dev.txt
+	@$(LOCK) --group build -c requirements/dev.txt -o requirements/runtime.txt
+	@for service in order-service processor-service; do \
+		$(LOCK) --group test -c requirements/dev.txt -o $$service/requirements.txt || exit 1; done
+
+clean: ## remove what was installed and cached; the data of 'make run' stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find $(TESTED) acceptance -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(EVERYTHING): requirements/dev.txt $(SOURCES)
+	$(call install,dev.txt)
+	@# Compiled here and not at first import, where a library's own SyntaxWarning would fail a test.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	@touch $@ $(RUNTIME)
+
+$(RUNTIME): requirements/runtime.txt $(SOURCES)
+	$(call install,runtime.txt)
+	@touch $@
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, '$(PYTHON)' is not: choose one with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' lacks the venv module: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "setting up $(VENV), once: $$(grep -c == requirements/$(1)) locked packages, less than a minute …"
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) --require-hashes -r requirements/$(1)
+	@$(PIP) --no-build-isolation --editable .
+endef

@@ -1,0 +1,32 @@
+"""The one table from errors to problems."""
+
+from order_service.domain.errors import InvalidOrder
+from service_kit.errors import Unavailable
+from service_kit.group_commit import Overloaded
+from service_kit.http.problems import FieldError, Problem
+
+
+def problem_of(error: Exception) -> Problem:
+    """The answer to a request that raised `error`; raises what it does not know."""
+    match error:
+        case InvalidOrder():
+            errors = [FieldError(loc=("body", *item.location), msg=item.message) for item in error.violations]
+            return Problem(400, "ValidationError", "The order is not valid.", errors=errors)
+        case Overloaded():
+            detail = "Too many orders are waiting to be stored. Nothing was stored; send it again."
+            return Problem(503, "Overloaded", detail, retry_after_seconds=1)
+        case Unavailable():
+            detail = "The database does not answer. Send the order again: it is stored once at most."
+            return Problem(503, "ServiceUnavailable", detail, retry_after_seconds=2)
+        case _:
+            raise error
+
+
+def order_not_found(order_id: str) -> Problem:
+    return Problem(404, "OrderNotFound", f"There is no order {order_id!r}.")
+
+
+def order_conflict(order_id: str) -> Problem:
+    return Problem(
+        409, "OrderConflict", f"The order {order_id!r} exists with other content; it was left untouched."
+    )

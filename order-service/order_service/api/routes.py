@@ -1,0 +1,62 @@
+"""`POST /orders` and `GET /orders/{order_id}`."""
+
+from random import Random
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from order_service.api.problems import order_conflict, order_not_found, problem_of
+from order_service.api.schemas import encode_order, parse_order
+from order_service.application.create_orders import CreateOutcome, Creation
+from order_service.application.get_order import get_order
+from order_service.application.ports import CreateOrder, OrderIntake
+from order_service.domain.errors import InvalidOrder
+from order_service.domain.order import OrderId
+from service_kit.errors import Unavailable
+from service_kit.group_commit import GroupCommit, Overloaded
+from service_kit.http.body import read_body
+from service_kit.observability.trace_context import continued_trace
+
+JSON = "application/json"
+
+
+def order_routes(
+    intake: GroupCommit[CreateOrder, CreateOutcome], orders: OrderIntake, random: Random
+) -> list[Route]:
+    """The routes of the API; `intake` commits concurrent requests together."""
+
+    async def post_order(request: Request) -> Response:
+        raw = await read_body(request)
+        try:
+            traceparent = continued_trace(request.headers.get("traceparent"), random)
+            outcome = await intake.submit(CreateOrder(order=parse_order(raw), traceparent=traceparent))
+        except (InvalidOrder, Overloaded, Unavailable) as error:
+            raise problem_of(error) from error
+        return _created(outcome)
+
+    async def get_order_by_id(request: Request) -> Response:
+        order_id = OrderId(request.path_params["order_id"])
+        try:
+            order = await get_order(order_id, orders)
+        except Unavailable as error:
+            raise problem_of(error) from error
+        if order is None:
+            raise order_not_found(order_id)
+        return Response(encode_order(order), media_type=JSON)
+
+    return [
+        Route("/orders", post_order, methods=["POST"]),
+        Route("/orders/{order_id}", get_order_by_id, methods=["GET"]),
+    ]
+
+
+def _created(outcome: CreateOutcome) -> Response:
+    order = outcome.order
+    if outcome.creation is Creation.CONFLICT:
+        raise order_conflict(order.order_id)
+    headers = {"location": f"/orders/{quote(order.order_id, safe='')}"}
+    if outcome.creation is Creation.REPLAYED:
+        headers["idempotent-replayed"] = "true"
+    return Response(encode_order(order), 201, headers=headers, media_type=JSON)

@@ -1,0 +1,100 @@
+"""What the use cases need from outside."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from order_service.domain.order import Order, OrderId, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateOrder:
+    """An order that somebody wants created, and the W3C `traceparent` under which its event goes out."""
+
+    order: Order
+    traceparent: str
+
+
+class OrderIntake(Protocol):
+    """Orders by single statements, each its own transaction."""
+
+    async def insert_new(self, commands: Sequence[CreateOrder]) -> set[OrderId]:
+        """Insert the orders that are not there yet, each with its event `order.created`; return their ids.
+
+        All in one transaction; no two of `commands` may be of one id. Of several callers at once exactly one
+        inserts an order. When this returns, an order that was there already can be found.
+        """
+        ...
+
+    async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, Order]:
+        """The orders that exist, by id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessedOrder:
+    """What the processor decided: `version` is the one the order has after it."""
+
+    key: str
+    order_id: OrderId
+    status: Status
+    fail_reason: str | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """An order that reached its final status, `seconds` after it was created."""
+
+    order_id: OrderId
+    status: Status
+    seconds: float
+
+
+class Inbox(Protocol):
+    async def accept(self, keys: Collection[str]) -> set[str]:
+        """Remember `keys` with this transaction; return those not seen before."""
+        ...
+
+
+class Orders(Protocol):
+    """Orders within a transaction."""
+
+    async def lock(self, order_ids: Collection[OrderId]) -> set[OrderId]:
+        """Keep others from changing these orders until the transaction ends; return those that exist."""
+        ...
+
+    async def finish(self, results: Collection[ProcessedOrder]) -> Sequence[Finished]:
+        """Move each order that is pending, and older than its result, to the result; return those moved."""
+        ...
+
+    async def take_overdue(self, limit: int, *, after_seconds: float) -> Sequence[Order]:
+        """Up to `limit` orders that are pending for `after_seconds`, and whose event is not in the outbox.
+
+        An order that was taken is due again once its age has doubled, after an hour at the latest.
+        """
+        ...
+
+
+class Outbox(Protocol):
+    async def add(self, commands: Sequence[CreateOrder]) -> None:
+        """Write an event `order.created` for each with this transaction."""
+
+
+class UnitOfWork(Protocol):
+    """A transaction: rolled back unless committed. Each `async with` starts a new one."""
+
+    @property
+    def inbox(self) -> Inbox: ...
+
+    @property
+    def orders(self) -> Orders: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exception: object) -> None: ...
+
+    async def commit(self) -> None: ...

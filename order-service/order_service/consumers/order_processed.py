@@ -1,0 +1,71 @@
+"""The consumer of `order.processed`."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, assert_never
+
+import msgspec
+
+from order_service.application.apply_processed import Applied, apply_processed
+from order_service.application.ports import Finished, ProcessedOrder, UnitOfWork
+from order_service.domain.order import OrderId, Status
+from service_kit.consumer import Handled, Outcome, Received, RetryLater
+from service_kit.event_schema import EventText, EventVersion, StorableText, decode_event, event_decoder
+
+ORDER_PROCESSED = "order.processed"
+
+
+class OrderProcessed(msgspec.Struct, frozen=True):
+    """The event as it is read. `version` is the one that the order has after it."""
+
+    order_id: EventText
+    status: Literal["success", "failed"]
+    version: EventVersion
+    fail_reason: StorableText | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{ORDER_PROCESSED}:{self.order_id}:{self.version}"
+
+    @property
+    def subject(self) -> str:
+        return self.order_id
+
+    def result(self) -> ProcessedOrder:
+        failed = self.status == "failed"
+        return ProcessedOrder(
+            key=self.key,
+            order_id=OrderId(self.order_id),
+            status=Status.FAILED if failed else Status.DONE,
+            fail_reason=(self.fail_reason or "no reason given") if failed else None,
+            version=self.version,
+        )
+
+
+_decoder = event_decoder(OrderProcessed)
+
+
+class OrderProcessedHandler:
+    """Implements Handler: results become the orders' final states; `on_finished` sees each committed one."""
+
+    def __init__(self, uow: UnitOfWork, on_finished: Callable[[Finished], None]) -> None:
+        self._uow = uow
+        self._on_finished = on_finished
+
+    def decode(self, event_type: str, body: bytes) -> OrderProcessed:
+        return decode_event(_decoder, body)
+
+    async def handle(self, events: Sequence[Received[OrderProcessed]]) -> Sequence[Outcome]:
+        applied = await apply_processed([received.event.result() for received in events], self._uow)
+        for order in applied.finished:
+            self._on_finished(order)
+        return [_outcome(outcome) for outcome in applied.outcomes]
+
+
+def _outcome(applied: Applied) -> Outcome:
+    match applied:
+        case Applied.APPLIED | Applied.IGNORED:
+            return Handled()
+        case Applied.UNKNOWN_ORDER:
+            return RetryLater(reason="there is no such order")
+        case _:
+            assert_never(applied)

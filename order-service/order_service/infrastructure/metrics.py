@@ -1,0 +1,29 @@
+"""What this service measures beyond the kit's metrics."""
+
+from prometheus_client import Counter, Histogram
+
+from order_service.application.ports import Finished
+from service_kit.observability.metrics import Metrics
+
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
+
+
+class OrderMetrics(Metrics):
+    def __init__(self) -> None:
+        super().__init__()
+        self.orders_created = Counter(
+            "orders_created", "Orders accepted, without repetitions.", registry=self.registry
+        )
+        self.orders_processed = Counter(
+            "orders_processed", "Orders that reached a final status.", ["status"], registry=self.registry
+        )
+        self.order_processing_seconds = Histogram(
+            "order_processing_seconds",
+            "From an order's creation to its final status.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+    def observe_finished(self, order: Finished) -> None:
+        self.orders_processed.labels(order.status).inc()
+        self.order_processing_seconds.observe(order.seconds)

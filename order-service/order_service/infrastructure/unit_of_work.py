@@ -1,0 +1,107 @@
+"""A transaction over orders, inbox and outbox."""
+
+from collections.abc import Collection, Sequence
+
+from order_service.application.ports import CreateOrder, Finished, ProcessedOrder
+from order_service.domain.order import Order, OrderId, Status
+from order_service.infrastructure.events import order_created
+from order_service.infrastructure.rows import COLUMNS, to_order
+from service_kit.lifecycle import Wakeup
+from service_kit.postgres.database import Connection, Database
+from service_kit.postgres.inbox import PostgresInbox
+from service_kit.postgres.outbox import add_to_outbox
+from service_kit.postgres.unit_of_work import PostgresUnitOfWork
+
+# Sorted: concurrent batches lock in one order, so they wait for each other instead of deadlocking.
+LOCK = "SELECT order_id FROM orders WHERE order_id = ANY ($1::text[]) ORDER BY order_id FOR NO KEY UPDATE"
+
+# The guard stands here and not in Python alone: only a pending order moves, and only to a newer version.
+FINISH = """
+UPDATE orders
+SET status = result.status, fail_reason = result.fail_reason, version = result.version, updated_at = now()
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
+    AS result (order_id, status, fail_reason, version)
+WHERE orders.order_id = result.order_id AND orders.status = 'pending' AND orders.version < result.version
+RETURNING orders.order_id, orders.status,
+    extract(epoch FROM clock_timestamp() - orders.created_at)::float8 AS seconds
+"""
+
+# Orders younger than the oldest waiting event may have theirs still in the outbox: those are not overdue but
+# waiting for the broker, and a second event would only add to its load.
+TAKE_OVERDUE = f"""
+UPDATE orders SET reemitted_at = now()
+WHERE order_id IN (
+    SELECT order_id FROM orders
+    WHERE status = 'pending'
+      AND created_at <= now() - $2 * interval '1 s'
+      AND created_at < coalesce((SELECT created_at FROM outbox ORDER BY id LIMIT 1), 'infinity')
+      AND (reemitted_at IS NULL OR now() - reemitted_at >= least(reemitted_at - created_at, interval '1 h'))
+    ORDER BY created_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING {COLUMNS}
+"""
+
+
+class OrderUnitOfWork(PostgresUnitOfWork):
+    """Implements UnitOfWork; `wakeup` tells the relay of this process of commits that wrote events."""
+
+    inbox: PostgresInbox
+    orders: "PostgresOrders"
+    outbox: "PostgresOrderOutbox"
+
+    def __init__(self, database: Database, wakeup: Wakeup) -> None:
+        super().__init__(database)
+        self._wakeup = wakeup
+
+    def begin(self, connection: Connection) -> None:
+        self.inbox = PostgresInbox(connection)
+        self.orders = PostgresOrders(connection)
+        self.outbox = PostgresOrderOutbox(connection)
+
+    async def commit(self) -> None:
+        await super().commit()
+        if self.outbox.written:
+            self._wakeup.notify()
+
+
+class PostgresOrders:
+    """Implements Orders on a running transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def lock(self, order_ids: Collection[OrderId]) -> set[OrderId]:
+        return {record["order_id"] for record in await self._connection.fetch(LOCK, list(order_ids))}
+
+    async def finish(self, results: Collection[ProcessedOrder]) -> Sequence[Finished]:
+        records = await self._connection.fetch(
+            FINISH,
+            [result.order_id for result in results],
+            [result.status for result in results],
+            [result.fail_reason for result in results],
+            [result.version for result in results],
+        )
+        return [
+            Finished(order_id=record["order_id"], status=Status(record["status"]), seconds=record["seconds"])
+            for record in records
+        ]
+
+    async def take_overdue(self, limit: int, *, after_seconds: float) -> Sequence[Order]:
+        return [
+            to_order(record) for record in await self._connection.fetch(TAKE_OVERDUE, limit, after_seconds)
+        ]
+
+
+class PostgresOrderOutbox:
+    """Implements Outbox on a running transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.written = False
+
+    async def add(self, commands: Sequence[CreateOrder]) -> None:
+        if commands:
+            await add_to_outbox(self._connection, [order_created(command) for command in commands])
+            self.written = True

@@ -1,0 +1,63 @@
+"""The composition root: what order-service is made of, and its command line."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+
+from order_service.api.routes import order_routes
+from order_service.application.create_orders import CreateOutcome, create_orders
+from order_service.application.ports import CreateOrder
+from order_service.consumers.order_processed import ORDER_PROCESSED, OrderProcessedHandler
+from order_service.infrastructure.intake import PostgresIntake
+from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.reconciler import Reconciler
+from order_service.infrastructure.unit_of_work import OrderUnitOfWork
+from order_service.settings import OrderSettings
+from service_kit.broker import Broker
+from service_kit.event_flow import PREFETCH, EventFlow
+from service_kit.group_commit import GroupCommit
+from service_kit.lifecycle import Wakeup
+from service_kit.postgres.database import Database
+from service_kit.postgres.migrate import Migrations
+from service_kit.service import ServiceParts
+
+MIGRATIONS = Migrations("order_service:migrations")
+
+
+@asynccontextmanager
+async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterator[ServiceParts]:
+    """The parts of the service on an open `broker`; the database is looked for when it is first needed."""
+    random, metrics, wakeup = Random(), OrderMetrics(), Wakeup()
+    queue = f"{settings.service_name}.{ORDER_PROCESSED}"
+    async with (
+        Database(settings.db_dsn, application_name=settings.service_name) as database,
+        broker.subscribe(queue, [ORDER_PROCESSED], prefetch=PREFETCH) as subscription,
+    ):
+        orders = PostgresIntake(database, wakeup, metrics)
+
+        async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
+            return await create_orders(commands, orders)
+
+        flow = EventFlow(
+            settings=settings,
+            database=database,
+            broker=broker,
+            subscription=subscription,
+            handler=OrderProcessedHandler(OrderUnitOfWork(database, wakeup), metrics.observe_finished),
+            wakeup=wakeup,
+            metrics=metrics,
+            random=random,
+        )
+        reconciler = Reconciler(
+            OrderUnitOfWork(database, wakeup), after_seconds=settings.reconcile_after_seconds, random=random
+        )
+        yield ServiceParts(
+            host=settings.host,
+            port=settings.port,
+            metrics=metrics,
+            routes=order_routes(GroupCommit(commit), orders, random),
+            checks=flow.checks(),
+            prepare=lambda: MIGRATIONS.prepare(settings.db_dsn, migrate=settings.migrate),
+            background_services=[*flow.background_services(), reconciler],
+            shutdown_grace_seconds=settings.shutdown_grace_seconds,
+        )

@@ -1,0 +1,86 @@
+"""What the use cases need from outside."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from processor_service.domain.decision import Decision, Verdict
+from processor_service.domain.order import Order, OrderId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OrderToProcess:
+    """An order at its `attempt` (from 1); `last_error` tells of the attempt before. `key` names its event."""
+
+    key: str
+    order: Order
+    attempt: int
+    last_error: str | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessingState:
+    """What was decided on `version` of an order."""
+
+    order_id: OrderId
+    version: int
+    decision: Decision
+    attempt_count: int
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The event `order.processed` about a decided order, in the trace of what it answers."""
+
+    state: ProcessingState
+    traceparent: str | None
+
+
+class Policy(Protocol):
+    async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
+        """A verdict for each order, in order. Raises nothing: what goes wrong with one order postpones it."""
+        ...
+
+
+class DecidedOrders(Protocol):
+    async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, ProcessingState]:
+        """The newest state of those orders that have one."""
+        ...
+
+
+class Inbox(Protocol):
+    async def accept(self, keys: Collection[str]) -> set[str]:
+        """Remember `keys` with this transaction; return those not seen before."""
+        ...
+
+
+class States(Protocol):
+    async def save(self, states: Collection[ProcessingState]) -> set[OrderId]:
+        """Store each state that is newer than the stored one; return the ids of those."""
+        ...
+
+
+class Outbox(Protocol):
+    async def add(self, answers: Sequence[Answer]) -> None:
+        """Write an event `order.processed` for each with this transaction."""
+
+
+class UnitOfWork(Protocol):
+    """A transaction: rolled back unless committed. Each `async with` starts a new one."""
+
+    @property
+    def inbox(self) -> Inbox: ...
+
+    @property
+    def states(self) -> States: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exception: object) -> None: ...
+
+    async def commit(self) -> None: ...

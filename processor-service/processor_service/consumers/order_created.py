@@ -1,0 +1,94 @@
+"""The consumer of `order.created`."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from processor_service.application.ports import DecidedOrders, OrderToProcess, Policy, UnitOfWork
+from processor_service.application.process_orders import Processed, process_orders
+from processor_service.domain.decision import Postponement
+from processor_service.domain.order import Item, Order, OrderId
+from service_kit.consumer import Handled, Outcome, Received, RetryLater
+from service_kit.event_schema import EventText, EventVersion, decode_event, event_decoder
+
+ORDER_CREATED = "order.created"
+
+
+class CreatedItem(msgspec.Struct, frozen=True):
+    sku: str
+    quantity: int | None = None
+    price: Decimal | None = None
+
+
+class OrderCreated(msgspec.Struct, frozen=True):
+    """The event as it is read: foreign writers leave out the version, and send SKUs alone."""
+
+    order_id: EventText
+    items: list[str | CreatedItem]
+    customer_id: str | None = None
+    amount: Decimal | None = None
+    version: EventVersion = 1
+
+    @property
+    def key(self) -> str:
+        return f"{ORDER_CREATED}:{self.order_id}:{self.version}"
+
+    @property
+    def subject(self) -> str:
+        return self.order_id
+
+    def order(self) -> Order:
+        return Order(
+            order_id=OrderId(self.order_id),
+            customer_id=self.customer_id,
+            items=tuple(_item(item) for item in self.items),
+            amount=self.amount,
+            version=self.version,
+        )
+
+
+_decoder = event_decoder(OrderCreated)
+
+
+class OrderCreatedHandler:
+    """Implements Handler: orders are decided and answered; `on_outcome` sees what became of each."""
+
+    def __init__(
+        self, policy: Policy, decided: DecidedOrders, uow: UnitOfWork, on_outcome: Callable[[str], None]
+    ) -> None:
+        self._policy = policy
+        self._decided = decided
+        self._uow = uow
+        self._on_outcome = on_outcome
+
+    def decode(self, event_type: str, body: bytes) -> OrderCreated:
+        return decode_event(_decoder, body)
+
+    async def handle(self, events: Sequence[Received[OrderCreated]]) -> Sequence[Outcome]:
+        orders = [_order_to_process(received) for received in events]
+        outcomes = await process_orders(orders, self._policy, self._decided, self._uow)
+        return [self._outcome(outcome) for outcome in outcomes]
+
+    def _outcome(self, outcome: Processed | Postponement) -> Outcome:
+        if isinstance(outcome, Processed):
+            self._on_outcome(outcome.value)
+            return Handled()
+        self._on_outcome("postponed")
+        return RetryLater(reason=outcome.reason, delay_seconds=outcome.delay_seconds, counts=outcome.counts)
+
+
+def _order_to_process(received: Received[OrderCreated]) -> OrderToProcess:
+    return OrderToProcess(
+        key=received.event.key,
+        order=received.event.order(),
+        attempt=received.attempt,
+        last_error=received.last_error,
+        traceparent=received.traceparent,
+    )
+
+
+def _item(item: str | CreatedItem) -> Item:
+    if isinstance(item, str):
+        return Item(sku=item)
+    return Item(sku=item.sku, quantity=item.quantity, price=item.price)

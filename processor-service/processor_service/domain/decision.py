@@ -1,0 +1,52 @@
+"""What can be decided about an order."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Final: the order succeeds, or fails for `fail_reason`."""
+
+    fail_reason: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.fail_reason is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponement:
+    """Nothing could be decided yet; see RetryLater."""
+
+    reason: str
+    delay_seconds: float | None = None
+    counts: bool = True
+
+
+Verdict = Decision | Postponement
+
+
+def approve() -> Decision:
+    return Decision()
+
+
+def reject(reason: str) -> Decision:
+    """`reason` is what the customer is told."""
+    if not reason:
+        raise ValueError("a rejection needs a reason")
+    return Decision(reason)
+
+
+class RetryLater(Exception):
+    """Raised by a policy that cannot decide yet.
+
+    The order is tried again after `delay_seconds`, or by the retry schedule when None. After the last attempt
+    of the schedule it becomes a dead letter; `counts=False` (something that the policy depends on is out of
+    order) makes this no attempt, however often it happens.
+    """
+
+    def __init__(self, reason: str, *, delay_seconds: float | None = None, counts: bool = True) -> None:
+        if delay_seconds is not None and delay_seconds <= 0:
+            raise ValueError("delay_seconds must be greater than 0")
+        super().__init__(reason)
+        self.postponement = Postponement(reason=reason, delay_seconds=delay_seconds, counts=counts)

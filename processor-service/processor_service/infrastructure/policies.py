@@ -1,0 +1,95 @@
+"""The two policies: the ruleset, and the user's own code."""
+
+import asyncio
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from random import Random
+
+import structlog
+
+from processor_service.domain.decision import Decision, Postponement, RetryLater, Verdict
+from processor_service.domain.order import Order
+from processor_service.domain.rules import Ruleset
+from service_kit.errors import StartupError
+
+SETTING = "APP__POLICY"
+log = structlog.stdlib.get_logger()
+
+
+class RulesetPolicy:
+    """Implements Policy by rules as data."""
+
+    def __init__(self, ruleset: Ruleset, random: Random) -> None:
+        self._ruleset = ruleset
+        self._random = random
+
+    async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
+        return [self._ruleset.decide(order, self._random) for order in orders]
+
+
+class CallablePolicy:
+    """Implements Policy by the user's callable, run for up to `concurrency_max` orders at a time.
+
+    A synchronous callable runs in a thread, so that it may block. Whatever it raises, and a decision that
+    takes longer than `timeout_seconds`, postpones that one order.
+    """
+
+    def __init__(
+        self, decide: Callable[[Order], object], *, timeout_seconds: float = 30.0, concurrency_max: int = 32
+    ) -> None:
+        self._decide = decide
+        self._is_async = inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(
+            type(decide).__call__
+        )
+        self._timeout_seconds = timeout_seconds
+        self._slots = asyncio.Semaphore(concurrency_max)
+
+    async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
+        return await asyncio.gather(*(self._decide_one(order) for order in orders))
+
+    async def _decide_one(self, order: Order) -> Verdict:
+        try:
+            async with self._slots, asyncio.timeout(self._timeout_seconds):
+                decision = await self._call(order)
+        except RetryLater as later:
+            return later.postponement
+        except TimeoutError:
+            return Postponement(reason=f"the policy took longer than {self._timeout_seconds:g} s")
+        except Exception as error:
+            log.warning("policy_failed", order_id=order.order_id, exc_info=error)
+            return Postponement(reason=f"the policy failed: {type(error).__name__}: {error}")
+        if isinstance(decision, Decision):
+            return decision
+        return Postponement(reason=f"the policy returned {decision!r}, not a Decision")
+
+    async def _call(self, order: Order) -> object:
+        if not self._is_async:
+            return await asyncio.to_thread(self._decide, order)
+        result = self._decide(order)
+        return await result if inspect.isawaitable(result) else result
+
+
+def load_policy(name: str) -> Callable[[Order], object]:
+    """The callable that `module:callable` names, looked for in the current folder too.
+
+    Raises StartupError with one line that says what is wrong.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise StartupError(f"{SETTING}: {name!r} must have the form module:callable", exit_code=2)
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        policy: object = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            policy = getattr(policy, part)
+    except Exception as error:
+        raise StartupError(
+            f"{SETTING}: cannot load {name!r}: {type(error).__name__}: {error}", exit_code=2
+        ) from error
+    if not callable(policy):
+        raise StartupError(f"{SETTING}: {name!r} is not callable", exit_code=2)
+    return policy

@@ -1,0 +1,67 @@
+"""The composition root: what processor-service is made of, and its command line."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+from processor_service.application.ports import Policy
+from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
+from processor_service.domain.rules import BUILT_IN_RULES, Ruleset
+from processor_service.infrastructure.metrics import ProcessorMetrics
+from processor_service.infrastructure.policies import CallablePolicy, RulesetPolicy, load_policy
+from processor_service.infrastructure.rules_file import read_rules
+from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
+from processor_service.settings import ProcessorSettings
+from service_kit.broker import Broker
+from service_kit.event_flow import PREFETCH, EventFlow
+from service_kit.lifecycle import Wakeup
+from service_kit.postgres.database import Database
+from service_kit.postgres.migrate import Migrations
+from service_kit.service import ServiceParts
+
+MIGRATIONS = Migrations("processor_service:migrations")
+
+
+@asynccontextmanager
+async def processor_service(settings: ProcessorSettings, broker: Broker) -> AsyncIterator[ServiceParts]:
+    """The parts of the service on an open `broker`; the database is looked for when it is first needed."""
+    random, metrics, wakeup = Random(), ProcessorMetrics(), Wakeup()
+    policy = configured_policy(settings, random)
+    queue = f"{settings.service_name}.{ORDER_CREATED}"
+    async with (
+        Database(settings.db_dsn, application_name=settings.service_name) as database,
+        broker.subscribe(queue, [ORDER_CREATED], prefetch=PREFETCH) as subscription,
+    ):
+        flow = EventFlow(
+            settings=settings,
+            database=database,
+            broker=broker,
+            subscription=subscription,
+            handler=OrderCreatedHandler(
+                policy,
+                PostgresDecidedOrders(database),
+                ProcessingUnitOfWork(database, wakeup, random),
+                metrics.count_outcome,
+            ),
+            wakeup=wakeup,
+            metrics=metrics,
+            random=random,
+        )
+        yield ServiceParts(
+            host=settings.host,
+            port=settings.port,
+            metrics=metrics,
+            checks=flow.checks(),
+            prepare=lambda: MIGRATIONS.prepare(settings.db_dsn, migrate=settings.migrate),
+            background_services=flow.background_services(),
+            shutdown_grace_seconds=settings.shutdown_grace_seconds,
+        )
+
+
+def configured_policy(settings: ProcessorSettings, random: Random) -> Policy:
+    """The user's policy if there is one, else the rules. Raises StartupError."""
+    if settings.policy:
+        return CallablePolicy(load_policy(settings.policy), timeout_seconds=settings.policy_timeout_seconds)
+    rules = read_rules(Path(settings.rules_file)) if settings.rules_file else BUILT_IN_RULES
+    return RulesetPolicy(Ruleset(rules, settings.success_rate), random)

@@ -1,0 +1,251 @@
+"""The consumer: deliveries → events → outcomes → settlement, a batch at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
+
+import structlog
+
+from service_kit.errors import MalformedEvent, Unavailable
+from service_kit.events import Malformed, split_events
+from service_kit.failures import FailedEvent, Postponed
+from service_kit.lifecycle import BackgroundService
+from service_kit.message import Delivery
+from service_kit.observability.metrics import Metrics
+from service_kit.retry import RetryPolicy, pauses
+from service_kit.sources import Settlement, Source
+
+log = structlog.stdlib.get_logger()
+
+
+class Event(Protocol):
+    """`key` names the event for deduplication; `subject` is what it is about, such as an order's id."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def subject(self) -> str: ...
+
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[E]):
+    """An event to be handled: `attempt` counts from 1, `last_error` tells of the attempt before."""
+
+    event: E
+    attempt: int
+    last_error: str | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """The event's effect is committed, or was before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryLater:
+    """The event cannot be handled yet. `delay_seconds` None means: by the retry policy.
+
+    `counts` False says that the event is not at fault, so that this was no attempt.
+    """
+
+    reason: str
+    delay_seconds: float | None = None
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Never:
+    """The event can never be handled."""
+
+    reason: str
+
+
+Outcome = Handled | RetryLater | Never
+
+
+class Handler(Protocol[E]):
+    """What a service does with its events."""
+
+    def decode(self, event_type: str, body: bytes) -> E:
+        """Raises MalformedEvent."""
+        ...
+
+    async def handle(self, events: Sequence[Received[E]]) -> Sequence[Outcome]:
+        """Handle `events`, no two of one subject, in one transaction; return an outcome for each, in order.
+
+        Raising Unavailable means that nothing was committed (or that nobody knows) because of an outage: the
+        same events come again. Any other exception means the fault of some event among them.
+        """
+        ...
+
+
+class Consumer(BackgroundService, Generic[E]):
+    """Takes batches from a source and settles every event of a batch before the next.
+
+    An event is handled, tried again later, or set aside. An outage is none of the three: the batch in hand
+    waits until the dependency answers. A batch that fails is halved until the culprit stands alone, so that
+    its neighbours are not delayed by it.
+    """
+
+    name: ClassVar[str] = "consumer"
+
+    def __init__(
+        self,
+        source: Source,
+        handler: Handler[E],
+        *,
+        metrics: Metrics,
+        batch_size: int = 500,
+        retry_policy: RetryPolicy = RetryPolicy(),
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(random)
+        self._source = source
+        self._handler = handler
+        self._metrics = metrics
+        self._batch_size = batch_size
+        self._retry_policy = retry_policy
+
+    async def run_once(self) -> None:
+        deliveries = await self.until_stopped(self._source.receive(self._batch_size))
+        if deliveries:
+            self._metrics.consumer_batch_size.observe(len(deliveries))
+            await self._process(deliveries)
+
+    async def _process(self, deliveries: Sequence[Delivery]) -> None:
+        """Handle and settle; through an outage of the database, until it ends or we are stopped."""
+        delays = pauses(self.outage_backoff, self._random)
+        settlement: Settlement | None = None
+        while True:
+            try:
+                settlement = settlement or await self._handle_all(deliveries)
+                await self._source.settle(deliveries, settlement)
+                self._count(settlement)
+                return
+            except Unavailable as outage:
+                if self.stopping or not self._source.holds(deliveries):
+                    raise
+                log.warning("batch_waiting", background_service=self.name, reason=str(outage))
+                await self.pause(next(delays))
+
+    async def _handle_all(self, deliveries: Sequence[Delivery]) -> Settlement:
+        settlement = Settlement()
+        pending: list[_Pending[E]] = []
+        for delivery in deliveries:
+            for body in split_events(delivery):
+                self._sort_in(delivery, body, pending, settlement)
+        waiting = await self._source.postponed([item.received.event.key for item in pending])
+        for wave in waves([item for item in pending if item.received.event.key not in waiting]):
+            await self._handle_wave(wave, settlement)
+        return settlement
+
+    def _sort_in(
+        self,
+        delivery: Delivery,
+        body: bytes | Malformed,
+        pending: "list[_Pending[E]]",
+        settlement: Settlement,
+    ) -> None:
+        try:
+            if isinstance(body, Malformed):
+                raise MalformedEvent(body.reason)
+            event = self._handler.decode(delivery.routing_key, body)
+        except MalformedEvent as error:
+            raw = body.body if isinstance(body, Malformed) else body
+            self._bury(FailedEvent.malformed(delivery, raw, str(error)), settlement)
+        else:
+            received = Received(event, delivery.attempt, delivery.last_error, _traceparent(delivery.headers))
+            pending.append(_Pending(delivery, body, received))
+
+    async def _handle_wave(self, wave: "Sequence[_Pending[E]]", settlement: Settlement) -> None:
+        try:
+            outcomes = await self._handler.handle([item.received for item in wave])
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(wave) > 1:
+                middle = len(wave) // 2
+                await self._handle_wave(wave[:middle], settlement)
+                await self._handle_wave(wave[middle:], settlement)
+                return
+            log.warning("event_failed", event_key=wave[0].received.event.key, exc_info=error)
+            outcomes = [RetryLater(reason=f"{type(error).__name__}: {error}")]
+        for item, outcome in zip(wave, outcomes, strict=True):
+            self._settle_one(item, outcome, settlement)
+
+    def _settle_one(self, item: "_Pending[E]", outcome: Outcome, settlement: Settlement) -> None:
+        match outcome:
+            case Handled():
+                return
+            case Never(reason=reason):
+                self._bury(item.failed(reason), settlement)
+            case RetryLater(reason=reason, counts=False):
+                failed = item.failed(reason, attempt=item.delivery.attempt - 1)
+                delay = self._retry_policy.backoff.delay_seconds(item.delivery.attempt, self._random)
+                self._postpone(failed, outcome.delay_seconds or delay, settlement)
+            case RetryLater(reason=reason):
+                next_delay = self._retry_policy.delay_seconds(item.delivery.attempt, self._random)
+                if next_delay is None:
+                    self._bury(item.failed(reason), settlement)
+                else:
+                    self._postpone(item.failed(reason), outcome.delay_seconds or next_delay, settlement)
+            case _:
+                assert_never(outcome)
+
+    def _bury(self, failed: FailedEvent, settlement: Settlement) -> None:
+        log.warning(
+            "event_set_aside", event_key=failed.event_key, reason=failed.reason, attempt=failed.attempt
+        )
+        settlement.dead.append(failed)
+
+    def _postpone(self, failed: FailedEvent, delay_seconds: float, settlement: Settlement) -> None:
+        settlement.postponed.append(Postponed(event=failed, delay_seconds=delay_seconds))
+
+    def _count(self, settlement: Settlement) -> None:
+        self._metrics.events_moved_to_dlq.inc(len(settlement.dead))
+        self._metrics.events_failed.inc(len(settlement.dead) + len(settlement.postponed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending(Generic[E]):
+    delivery: Delivery
+    body: bytes
+    received: Received[E]
+
+    def failed(self, reason: str, *, attempt: int | None = None) -> FailedEvent:
+        return FailedEvent(
+            event_key=self.received.event.key,
+            event_type=self.delivery.routing_key,
+            body=self.body,
+            message_id=self.delivery.message_id,
+            headers=self.delivery.headers,
+            attempt=self.delivery.attempt if attempt is None else attempt,
+            reason=reason,
+        )
+
+
+def waves(pending: "Sequence[_Pending[E]]") -> "Iterator[list[_Pending[E]]]":
+    """Split so that no wave holds two events of one subject, each subject's events in their order."""
+    rest: Sequence[_Pending[E]] = pending
+    while rest:
+        wave: dict[str, _Pending[E]] = {}
+        later: list[_Pending[E]] = []
+        for item in rest:
+            subject = item.received.event.subject
+            if subject in wave:
+                later.append(item)
+            else:
+                wave[subject] = item
+        yield list(wave.values())
+        rest = later
+
+
+def _traceparent(headers: Mapping[str, object]) -> str | None:
+    value = headers.get("traceparent")
+    return value if isinstance(value, str) else None

@@ -1,0 +1,81 @@
+"""The background services that every service with an outbox and a queue runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from service_kit.broker import Broker, Subscription
+from service_kit.consumer import Consumer, Handler
+from service_kit.http.health import Check
+from service_kit.lifecycle import BackgroundService, Wakeup
+from service_kit.observability.metrics import Metrics
+from service_kit.postgres.database import Database
+from service_kit.postgres.failures import PostgresFailures
+from service_kit.postgres.housekeeping import BacklogWatch, InboxCleaner
+from service_kit.postgres.outbox import PostgresOutbox
+from service_kit.relay import Relay, RelaySettings
+from service_kit.settings import Settings
+from service_kit.sources import BrokerSource, RetrySource
+
+PREFETCH = 1_000
+BATCH_MESSAGES = 500
+RELAY_LAG_SECONDS_MAX = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFlow:
+    """One service's way of events: outbox → broker, and queue or due retry → handler."""
+
+    settings: Settings
+    database: Database
+    broker: Broker
+    subscription: Subscription
+    handler: Handler[Any]
+    wakeup: Wakeup
+    metrics: Metrics
+    random: Random
+
+    def background_services(self) -> list[BackgroundService]:
+        outbox, failures = self._outbox(), PostgresFailures(self.database)
+        relay_settings = RelaySettings(events_per_message=self.settings.events_per_message)
+        sources = (BrokerSource(self.subscription, failures), RetrySource(failures))
+        return [
+            Relay(
+                outbox,
+                self.broker.publisher(),
+                wakeup=self.wakeup,
+                metrics=self.metrics,
+                settings=relay_settings,
+                random=self.random,
+            ),
+            *(
+                Consumer(
+                    source, self.handler, metrics=self.metrics, batch_size=BATCH_MESSAGES, random=self.random
+                )
+                for source in sources
+            ),
+            InboxCleaner(
+                self.database, retention_days=self.settings.inbox_retention_days, random=self.random
+            ),
+            BacklogWatch(self.database, outbox, metrics=self.metrics, random=self.random),
+        ]
+
+    def checks(self) -> Mapping[str, Check]:
+        return {
+            "database": self.database.problem,
+            "broker": self._broker_problem,
+            "relay": self._relay_problem,
+        }
+
+    async def _broker_problem(self) -> str | None:
+        return self.broker.problem()
+
+    async def _relay_problem(self) -> str | None:
+        lag_seconds = await self._outbox().lag_seconds()
+        if lag_seconds <= RELAY_LAG_SECONDS_MAX:
+            return None
+        return f"the oldest event has been waiting to be published for {lag_seconds:.0f} s"
+
+    def _outbox(self) -> PostgresOutbox:
+        return PostgresOutbox(self.database, random=self.random)

@@ -1,0 +1,35 @@
+"""From the bytes of a message to the bytes of its events."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from service_kit.message import MESSAGE_BYTES_MAX, Delivery
+
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_WHITE_SPACE = b" \t\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Bytes that are no event, and why."""
+
+    body: bytes
+    reason: str
+
+
+def split_events(delivery: Delivery) -> Sequence[bytes | Malformed]:
+    """The events of a message: one JSON object, or each element of a JSON array, as bytes.
+
+    Whether an element is a JSON object at all is for the decoder to say.
+    """
+    body = delivery.body
+    if len(body) > MESSAGE_BYTES_MAX:
+        return [Malformed(body, f"the message has {len(body)} bytes, more than {MESSAGE_BYTES_MAX}")]
+    if body[:1] != b"[" and body.lstrip(_WHITE_SPACE)[:1] != b"[":
+        return [body]
+    try:
+        return [bytes(element) for element in _ARRAY.decode(body)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return [Malformed(body, f"not a JSON array of events: {error}")]

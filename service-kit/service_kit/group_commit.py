@@ -1,0 +1,81 @@
+"""Group commit: concurrent requests share one transaction, and an idle system waits for nothing."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from service_kit.errors import ServiceKitError, Unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Overloaded(ServiceKitError):
+    """More requests wait than may wait; nothing was done."""
+
+
+class GroupCommit(Generic[T, R]):
+    """Gathers items while earlier ones are being committed.
+
+    `commit` takes up to `batch_max` items in one transaction and returns a result for each, in order. At most
+    `flushes_max` commits run at a time, each starting as soon as an earlier one returns, and at most
+    `waiting_max` items wait for theirs.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        batch_max: int = 256,
+        flushes_max: int = 2,
+        waiting_max: int = 4096,
+    ) -> None:
+        self._commit = commit
+        self._batch_max = batch_max
+        self._flushes_max = flushes_max
+        self._waiting_max = waiting_max
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._flushes: set[asyncio.Task[None]] = set()
+
+    async def submit(self, item: T) -> R:
+        """The result of `item`, once it is committed.
+
+        A caller that is cancelled takes nothing back: its item may be committed. Raises Overloaded, and
+        whatever `commit` raised for a batch of this item alone, or Unavailable for the batch it was in.
+        """
+        if len(self._waiting) >= self._waiting_max:
+            raise Overloaded
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, result))
+        if len(self._flushes) < self._flushes_max:
+            flush = asyncio.create_task(self._flush())
+            self._flushes.add(flush)
+            flush.add_done_callback(self._flushes.discard)
+        return await result
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            size = min(self._batch_max, len(self._waiting))
+            await self._commit_batch([self._waiting.popleft() for _ in range(size)])
+
+    async def _commit_batch(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._commit([item for item, _ in batch])
+        except Exception as error:
+            if isinstance(error, Unavailable) or len(batch) == 1:
+                _fail(batch, error)
+                return
+            # Some item is at fault: each gets its own transaction, so that no neighbour fails with it.
+            for single in batch:
+                await self._commit_batch([single])
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+
+def _fail(batch: "Sequence[tuple[T, asyncio.Future[R]]]", error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

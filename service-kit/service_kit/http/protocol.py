@@ -1,0 +1,118 @@
+"""uvicorn's HTTP protocol with the limits that it lacks, and with problems as its refusals."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service_kit.http.problems import MEDIA_TYPE, Problem, problem_body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """What one connection may cost.
+
+    A request's head must come within `head_seconds_max` and `head_bytes_max`. Of a request that is answered
+    before its body was read, so much more is read and dropped: a client that sees its connection cut while
+    it sends cannot see the answer.
+    """
+
+    head_bytes_max: int = 65_536
+    head_seconds_max: float = 10.0
+    keep_alive_seconds: int = 30
+    dropped_bytes_max: int = 16_777_216
+    dropped_seconds_max: float = 10.0
+    backlog: int = 2048
+
+
+DEFAULT_LIMITS = HttpLimits()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. The limits cost nothing while whole requests arrive at once."""
+
+    def __init__(self, limits: HttpLimits, config: Config, state: ServerState) -> None:
+        super().__init__(config, state, app_state={})
+        self._limits = limits
+        self._in_head = True
+        self._in_body = False
+        self._bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm(self._limits.head_seconds_max)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._in_body = False, True
+        self._bytes = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._allow(len(data), self._limits.head_bytes_max, self._limits.head_seconds_max)
+        elif self._in_body and self.cycle.response_complete:
+            self._allow(len(data), self._limits.dropped_bytes_max, self._limits.dropped_seconds_max)
+        elif self._deadline:
+            self._disarm()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(Problem.of_status(400, "This is not an HTTP request."))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Upgrades are ignored, as HTTP allows; uvicorn would log two warnings for each."""
+
+    def _allow(self, received: int, bytes_max: int, seconds_max: float) -> None:
+        self._bytes += received
+        if self._bytes > bytes_max:
+            self._give_up()
+        elif not self._deadline:
+            self._arm(seconds_max)
+
+    def _arm(self, seconds: float) -> None:
+        self._deadline = self.loop.call_later(seconds, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._disarm()
+        if self.transport.is_closing():
+            return
+        if not (self._in_head and self._bytes):
+            self.transport.close()
+        elif self._bytes > self._limits.head_bytes_max:
+            self._refuse(Problem(431, "HeadersTooLarge", "The head of the request is too large."))
+        else:
+            self._refuse(Problem(408, "RequestTimeout", "The head of the request was not complete in time."))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer a request that never reaches the application, and close the connection."""
+        if self.transport.is_closing():
+            return
+        body = problem_body(problem, instance="/")
+        headers: Any = MutableHeaders(raw=list(self.server_state.default_headers))
+        headers.update({"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"})
+        lines = [name + b": " + value + b"\r\n" for name, value in headers.raw]
+        self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", body]))
+        self.transport.close()

@@ -1,0 +1,109 @@
+"""Starting, looping and draining."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from random import Random
+from typing import Any, ClassVar, TypeVar
+
+import structlog
+
+from service_kit.errors import Unavailable
+from service_kit.retry import OUTAGE_BACKOFF, Backoff, pauses
+
+T = TypeVar("T")
+log = structlog.stdlib.get_logger()
+
+
+class BackgroundService(ABC):
+    """A loop of turns. `stop` is safe before the start and twice, and lets the turn in hand finish.
+
+    An outage (`Unavailable`) pauses the loop with backoff and jitter until the dependency answers; any other
+    error is logged and pauses it in the same way, since a loop that ends would stop the flow of orders.
+    """
+
+    name: ClassVar[str]
+    outage_backoff: Backoff = OUTAGE_BACKOFF
+
+    def __init__(self, random: Random | None = None) -> None:
+        self._stopping = asyncio.Event()
+        self._random = random or Random()
+
+    @abstractmethod
+    async def run_once(self) -> None:
+        """One turn: wait for work (through `until_stopped`), then do all of it."""
+
+    async def run(self) -> None:
+        delays = pauses(self.outage_backoff, self._random)
+        down = False
+        while not self.stopping:
+            try:
+                await self.run_once()
+            except Exception as error:
+                if not down:
+                    self._report(error)
+                down = True
+                await self.pause(next(delays))
+            else:
+                if down:
+                    log.info("background_service_recovered", background_service=self.name)
+                    delays, down = pauses(self.outage_backoff, self._random), False
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, or less when stopped."""
+        await self.until_stopped(asyncio.sleep(seconds))
+
+    async def until_stopped(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """The result of `waiting`, or None (and `waiting` cancelled) when stopped before.
+
+        Only waits that lose nothing by cancellation may be handed in.
+        """
+        if self.stopping:
+            waiting.close()
+            return None
+        task = asyncio.ensure_future(waiting)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            await _cancel(task, stopped)
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, Unavailable):
+            log.warning("background_service_waiting", background_service=self.name, reason=str(error))
+        else:
+            log.error("background_service_failed", background_service=self.name, exc_info=error)
+
+
+async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Wakeup:
+    """A coalesced signal within one process: any number of `notify` before a `wait` count as one."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Return at the next (or an earlier, unseen) `notify`, or after `timeout_seconds`."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._event.clear()

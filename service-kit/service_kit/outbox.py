@@ -1,0 +1,63 @@
+"""The transactional outbox: events are written with the change they tell of, and published afterwards."""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxEvent:
+    """An event to be written. `payload` is one JSON object, UTF-8."""
+
+    event_type: str
+    payload: bytes
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """An event that waits to be published. `attempts` counts publishings that failed by its own fault."""
+
+    id: int
+    event_type: str
+    payload: bytes
+    message_id: str
+    traceparent: str | None
+    attempts: int
+
+
+class OutboxClaim(Protocol):
+    """Rows that no other relay can see until the claim ends."""
+
+    @property
+    def rows(self) -> Sequence[OutboxRow]: ...
+
+    async def settle(self, *, published: Collection[int], rejected: Mapping[int, str]) -> int:
+        """Remove the rows with ids `published`; give each of `rejected` (id → reason) another attempt.
+
+        A rejected row waits by the retry policy, and after its last attempt is moved to the dead letters.
+        Rows in neither are left as they were. Returns how many rows became dead letters.
+        """
+        ...
+
+
+class OutboxStore(Protocol):
+    def claim(
+        self, limit: int, *, only: str | None = None, excluding: Collection[str] = ()
+    ) -> AbstractAsyncContextManager[OutboxClaim]:
+        """Claim up to `limit` due rows, oldest first, skipping rows that are claimed by others.
+
+        `only` restricts to one event type, `excluding` leaves types out. Leaving the context without
+        `settle` releases the rows as they were. Raises DatabaseUnavailable.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxBacklog:
+    """How much waits to be published, and since when."""
+
+    pending: int
+    oldest_created_at: datetime | None

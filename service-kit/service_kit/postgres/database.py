@@ -1,0 +1,113 @@
+"""Connections to one PostgreSQL database, and the one place where its errors are told apart."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from service_kit.errors import DatabaseUnavailable
+
+Connection = PoolConnectionProxy[asyncpg.Record]
+
+# Data exception, integrity constraint violation, program limit exceeded: the fault of what was written.
+# Everything else a server can say (shutting down, out of disk, deadlock, read-only after a failover, a
+# table that is not migrated yet) would be said of any message, and so is an outage.
+_FAULTS_OF_THE_MESSAGE = {"22", "23", "54"}
+_CONNECT_TIMEOUT_SECONDS = 5.0
+
+
+class Database:
+    """A pool of connections, opened as they are needed.
+
+    `command_timeout_seconds` bounds each statement, and the wait for a free connection.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        application_name: str,
+        connections_max: int = 8,
+        command_timeout_seconds: float = 30.0,
+    ) -> None:
+        self.dsn = plain_dsn(dsn)
+        self._timeout_seconds = command_timeout_seconds
+        self._pool = asyncpg.create_pool(
+            self.dsn,
+            min_size=0,
+            max_size=connections_max,
+            timeout=_CONNECT_TIMEOUT_SECONDS,
+            command_timeout=command_timeout_seconds,
+            server_settings={"application_name": application_name},
+            reset=_reset,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool  # opens nothing yet, since min_size is 0
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection on which each statement is its own transaction. Raises DatabaseUnavailable."""
+        with outages():
+            async with self._pool.acquire(timeout=self._timeout_seconds) as connection:
+                try:
+                    yield connection
+                except asyncpg.ReadOnlySQLTransactionError:
+                    # The server was a primary and is a standby now: the next connection finds the new primary.
+                    connection.terminate()
+                    raise
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction: committed at the end, rolled back when an exception leaves it.
+
+        Raises DatabaseUnavailable; when the COMMIT was sent and its answer lost, it may have happened.
+        """
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def problem(self) -> str | None:
+        """None when the database answers; else raises DatabaseUnavailable."""
+        async with self.connection() as connection:
+            await connection.fetchval("SELECT 1")
+        return None
+
+
+class outages:  # noqa: N801, a block and not a thing
+    """Within this block an error of PostgreSQL that is no fault of the data becomes DatabaseUnavailable."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None and _is_outage(error):
+            raise DatabaseUnavailable(_words(error)) from error
+
+
+def plain_dsn(dsn: str) -> str:
+    """The DSN without SQLAlchemy's driver name, as the driver itself wants it."""
+    return dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+
+def _is_outage(error: BaseException) -> bool:
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] not in _FAULTS_OF_THE_MESSAGE
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError)  # asyncpg.DataError: the driver cannot encode the value
+    return isinstance(error, OSError)
+
+
+def _words(error: BaseException) -> str:
+    text = "no answer in time" if isinstance(error, TimeoutError) else str(error).partition("\n")[0]
+    return f"database: {text or type(error).__name__}"
+
+
+async def _reset(connection: asyncpg.Connection) -> None:
+    """Spare the round trip of RESET ALL at each release: at worst a session leaves an open transaction."""
+    if connection.is_in_transaction():
+        await connection.reset()

@@ -1,0 +1,84 @@
+"""What has to be looked at and cleaned up in the background."""
+
+from random import Random
+from typing import ClassVar
+
+import structlog
+
+from service_kit.lifecycle import BackgroundService
+from service_kit.observability.metrics import Metrics
+from service_kit.postgres.database import Database
+from service_kit.postgres.outbox import PostgresOutbox
+
+log = structlog.stdlib.get_logger()
+
+# A bounded batch, so that no cleaning holds locks or a snapshot for long.
+FORGET = """
+DELETE FROM processed_inbox WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM processed_inbox WHERE processed_at < now() - $1 * interval '1 day'
+    LIMIT 5000 FOR UPDATE SKIP LOCKED
+))
+"""
+
+
+class InboxCleaner(BackgroundService):
+    """Forgets inbox keys older than `retention_days`.
+
+    Afterwards a duplicate is still harmless: the version guards refuse it.
+    """
+
+    name: ClassVar[str] = "inbox_cleaner"
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        retention_days: float,
+        interval_seconds: float = 60.0,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(random)
+        self._database = database
+        self._retention_days = retention_days
+        self._interval_seconds = interval_seconds
+
+    async def run_once(self) -> None:
+        async with self._database.connection() as connection:
+            status = await connection.execute(FORGET, self._retention_days)
+        if status != "DELETE 5000":
+            await self.pause(self._interval_seconds)
+
+
+COUNT = (
+    "SELECT (SELECT count(*) FROM dead_letter_queue) AS dead, (SELECT count(*) FROM retry_queue) AS retries"
+)
+
+
+class BacklogWatch(BackgroundService):
+    """Measures every few seconds what waits: outbox, retries, dead letters."""
+
+    name: ClassVar[str] = "backlog_watch"
+
+    def __init__(
+        self,
+        database: Database,
+        outbox: PostgresOutbox,
+        *,
+        metrics: Metrics,
+        interval_seconds: float = 5.0,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(random)
+        self._database = database
+        self._outbox = outbox
+        self._metrics = metrics
+        self._interval_seconds = interval_seconds
+
+    async def run_once(self) -> None:
+        self._metrics.observe_backlog(await self._outbox.backlog())
+        async with self._database.connection() as connection:
+            record = await connection.fetchrow(COUNT)
+        if record:
+            self._metrics.dead_letters.set(record["dead"])
+            self._metrics.retries_pending.set(record["retries"])
+        await self.pause(self._interval_seconds)

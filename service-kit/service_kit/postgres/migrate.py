@@ -1,0 +1,117 @@
+"""Alembic, run by the service itself or from the command line, on asyncpg and under one lock."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+import asyncpg
+from alembic import command, context
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from service_kit.errors import DatabaseUnavailable, StartupError
+from service_kit.postgres.database import outages, plain_dsn
+
+# Any number, the same in all that migrate one database: the second waits until the first has finished.
+_LOCK = 0x6F72646572
+
+
+@dataclass(frozen=True, slots=True)
+class Migrations:
+    """The migrations of a package, such as `order_service:migrations`."""
+
+    location: str
+
+    async def prepare(self, dsn: str, *, migrate: bool) -> None:
+        """Bring the database to the newest revision, or (`migrate` False) wait until somebody else has."""
+        await (self.upgrade(dsn) if migrate else self.await_newest(dsn))
+
+    async def upgrade(self, dsn: str) -> None:
+        """Migrate to the newest revision; safe to repeat, and to run from several processes at once.
+
+        Raises DatabaseUnavailable, and StartupError when the database is newer than this code.
+        """
+        if await self._known_revision(dsn) == self._scripts().get_current_head():
+            return
+        config = self._config()
+        config.attributes["dsn"] = dsn
+        with outages():
+            # In a thread, since Alembic's own entry point is synchronous and starts an event loop.
+            await asyncio.to_thread(command.upgrade, config, "head")
+
+    async def await_newest(self, dsn: str) -> None:
+        """Return if the database is at the newest revision.
+
+        Raises DatabaseUnavailable as long as somebody else has to migrate it first, otherwise as `upgrade`.
+        """
+        current, newest = await self._known_revision(dsn), self._scripts().get_current_head()
+        if current != newest:
+            raise DatabaseUnavailable(
+                f"the schema is at revision {current}, and {newest} is needed: migrate it"
+            )
+
+    async def _known_revision(self, dsn: str) -> str | None:
+        """The revision that the database is at, None when it was never migrated."""
+        with outages():
+            current = await _revision(dsn)
+        if current and current not in {script.revision for script in self._scripts().walk_revisions()}:
+            raise StartupError(
+                f"the database's schema is at revision {current}, which this version does not know: "
+                "run the version that made it, or a newer one"
+            )
+        return current
+
+    def _config(self) -> Config:
+        config = Config()
+        config.set_main_option("script_location", self.location)
+        return config
+
+    def _scripts(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(self._config())
+
+
+async def _revision(dsn: str) -> str | None:
+    try:
+        connection = await asyncpg.connect(plain_dsn(dsn), timeout=5)
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise StartupError(f"APP__DB_DSN: the database refuses us: {error}") from error
+    try:
+        if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+            return None
+        revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return revision
+    finally:
+        connection.terminate()
+
+
+def run_environment() -> None:
+    """What a service's `env.py` calls: Alembic's entry, from a thread or the command line."""
+    if context.is_offline_mode():
+        context.configure(dialect_name="postgresql", literal_binds=True)
+        with context.begin_transaction():
+            context.run_migrations()
+        return
+    asyncio.run(_migrate(context.config.attributes.get("dsn") or os.environ.get("APP__DB_DSN")))
+
+
+async def _migrate(dsn: str | None) -> None:
+    if not dsn:
+        raise StartupError("APP__DB_DSN is not set: give the database's address, postgresql://…", exit_code=2)
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(plain_dsn(dsn), timeout=5)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(_migrate_locked)
+    await engine.dispose()
+
+
+def _migrate_locked(connection: Connection) -> None:
+    """All in one transaction: the schema is either the old one or the new one."""
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        context.run_migrations()

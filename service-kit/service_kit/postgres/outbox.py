@@ -1,0 +1,142 @@
+"""The outbox in PostgreSQL."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+
+from service_kit.outbox import OutboxBacklog, OutboxClaim, OutboxEvent, OutboxRow
+from service_kit.postgres.database import Connection, Database
+from service_kit.retry import RetryPolicy
+
+ADD = """
+INSERT INTO outbox (event_type, payload, traceparent)
+SELECT event_type, payload::jsonb, traceparent
+FROM unnest($1::text[], $2::text[], $3::text[]) AS event (event_type, payload, traceparent)
+"""
+
+# Rows that another relay holds are skipped, not waited for. By state, never by `id > last seen`: rows become
+# visible in the order of their commits, not of their ids.
+CLAIM = """
+SELECT id, event_type, payload::text AS payload, message_id, traceparent, attempts
+FROM outbox
+WHERE due_at <= now() AND ($2::text IS NULL OR event_type = $2) AND event_type <> ALL ($3::text[])
+ORDER BY id
+LIMIT $1
+FOR UPDATE SKIP LOCKED
+"""
+
+REMOVE = "DELETE FROM outbox WHERE id = ANY ($1::bigint[])"
+
+POSTPONE = """
+UPDATE outbox
+SET attempts = outbox.attempts + 1, last_error = failed.reason,
+    due_at = now() + failed.delay_seconds * interval '1 s'
+FROM unnest($1::bigint[], $2::text[], $3::float8[]) AS failed (id, reason, delay_seconds)
+WHERE outbox.id = failed.id
+"""
+
+# Payload and headers are as the message would have had them, so that a replay publishes the same.
+BURY = """
+WITH dead AS (
+    DELETE FROM outbox USING unnest($1::bigint[], $2::text[]) AS failed (id, reason)
+    WHERE outbox.id = failed.id
+    RETURNING outbox.*, failed.reason
+)
+INSERT INTO dead_letter_queue
+    (source, event_key, original_event_type, payload, body, message_id, headers, failure_reason, attempts)
+SELECT 'outbox', 'outbox:' || message_id, event_type, payload, convert_to(payload::text, 'UTF8'),
+       message_id::text, jsonb_strip_nulls(jsonb_build_object('traceparent', traceparent)), reason, attempts + 1
+FROM dead
+"""
+
+BACKLOG = """
+SELECT count(*) AS pending, (SELECT created_at FROM outbox ORDER BY id LIMIT 1) AS oldest_created_at
+FROM outbox
+"""
+
+
+LAG = "SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1"
+
+
+class PostgresOutbox:
+    """Implements OutboxStore: a claim is a transaction that holds its rows locked."""
+
+    def __init__(
+        self, database: Database, *, random: Random, retry_policy: RetryPolicy = RetryPolicy()
+    ) -> None:
+        self._database = database
+        self._random = random
+        self._retry_policy = retry_policy
+
+    def claim(
+        self, limit: int, *, only: str | None = None, excluding: Collection[str] = ()
+    ) -> AbstractAsyncContextManager[OutboxClaim]:
+        return self._claim(limit, only, excluding)
+
+    @asynccontextmanager
+    async def _claim(
+        self, limit: int, only: str | None, excluding: Collection[str]
+    ) -> AsyncIterator[OutboxClaim]:
+        async with self._database.transaction() as connection:
+            records = await connection.fetch(CLAIM, limit, only, list(excluding))
+            rows = [
+                OutboxRow(
+                    id=record["id"],
+                    event_type=record["event_type"],
+                    payload=record["payload"].encode(),
+                    message_id=str(record["message_id"]),
+                    traceparent=record["traceparent"],
+                    attempts=record["attempts"],
+                )
+                for record in records
+            ]
+            yield _Claim(connection, rows, self._retry_policy, self._random)
+
+    async def backlog(self) -> OutboxBacklog:
+        """Counts all rows: for a look every few seconds, not for a hot path."""
+        async with self._database.connection() as connection:
+            record = await connection.fetchrow(BACKLOG)
+        assert record is not None
+        return OutboxBacklog(pending=record["pending"], oldest_created_at=record["oldest_created_at"])
+
+    async def lag_seconds(self) -> float:
+        """For how long the oldest event has been waiting; 0 when none waits."""
+        async with self._database.connection() as connection:
+            lag: float | None = await connection.fetchval(LAG)
+        return lag or 0.0
+
+
+async def add_to_outbox(connection: Connection, events: Sequence[OutboxEvent]) -> None:
+    """Write `events` with the running transaction, in their order."""
+    await connection.execute(
+        ADD,
+        [event.event_type for event in events],
+        [event.payload.decode() for event in events],
+        [event.traceparent for event in events],
+    )
+
+
+class _Claim:
+    def __init__(
+        self, connection: Connection, rows: Sequence[OutboxRow], retry_policy: RetryPolicy, random: Random
+    ) -> None:
+        self.rows = rows
+        self._connection = connection
+        self._retry_policy = retry_policy
+        self._random = random
+
+    async def settle(self, *, published: Collection[int], rejected: Mapping[int, str]) -> int:
+        if published:
+            await self._connection.execute(REMOVE, list(published))
+        return await self._reject(rejected) if rejected else 0
+
+    async def _reject(self, rejected: Mapping[int, str]) -> int:
+        attempts = {row.id: row.attempts + 1 for row in self.rows}
+        delays = {id: self._retry_policy.delay_seconds(attempts[id], self._random) for id in rejected}
+        again = {id: delay for id, delay in delays.items() if delay is not None}
+        dead = [id for id in rejected if id not in again]
+        await self._connection.execute(
+            POSTPONE, list(again), [rejected[id] for id in again], list(again.values())
+        )
+        await self._connection.execute(BURY, dead, [rejected[id] for id in dead])
+        return len(dead)

@@ -1,0 +1,142 @@
+"""The relay publishes what the outbox holds: one claim, one confirm, one removal per row."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import ClassVar
+
+import structlog
+
+from service_kit.broker import Publisher, PublishOutcome
+from service_kit.errors import MessageRejected
+from service_kit.lifecycle import BackgroundService, Wakeup
+from service_kit.message import Message
+from service_kit.observability.metrics import Metrics
+from service_kit.outbox import OutboxRow, OutboxStore
+from service_kit.routes import ClosedRoutes
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySettings:
+    """`poll_seconds`: how late an event committed by another process is seen at the latest."""
+
+    batch_rows: int = 500
+    events_per_message: int = 1
+    message_bytes_max: int = 262_144
+    poll_seconds: float = 1.0
+
+
+@dataclass(slots=True)
+class Published:
+    """What became of the rows of one claim, by id; a row in neither stays as it was."""
+
+    confirmed: list[int] = field(default_factory=list)
+    rejected: dict[int, str] = field(default_factory=dict)
+
+
+class Relay(BackgroundService):
+    """Claims a bounded batch, publishes it with pipelined confirms, removes what was confirmed.
+
+    The claim is a transaction held until the confirms are in, so that a crash at any instant releases the
+    rows at once: an event is published at least once, and never by two relays at the same time. `wakeup`
+    is notified by commits in this process; polling finds all others.
+    """
+
+    name: ClassVar[str] = "relay"
+
+    def __init__(
+        self,
+        outbox: OutboxStore,
+        publisher: Publisher,
+        *,
+        wakeup: Wakeup,
+        metrics: Metrics,
+        settings: RelaySettings = RelaySettings(),
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(random)
+        self._outbox = outbox
+        self._publisher = publisher
+        self._wakeup = wakeup
+        self._metrics = metrics
+        self._settings = settings
+        self._closed = ClosedRoutes(self._random)
+
+    async def run_once(self) -> None:
+        await self.until_stopped(self._publisher.ready())
+        if self.stopping:
+            return
+        for event_type in self._closed.due():
+            await self._relay_batch(1, only=event_type)
+        if await self._relay_batch(self._settings.batch_rows) < self._settings.batch_rows:
+            await self.until_stopped(self._wakeup.wait(self._settings.poll_seconds))
+
+    async def _relay_batch(self, limit: int, *, only: str | None = None) -> int:
+        excluding = () if only else self._closed.event_types()
+        async with self._outbox.claim(limit, only=only, excluding=excluding) as claim:
+            if not claim.rows:
+                return 0
+            published = await self._publish(claim.rows)
+            dead = await claim.settle(published=published.confirmed, rejected=published.rejected)
+        self._metrics.events_failed.inc(len(published.rejected))
+        self._metrics.events_moved_to_dlq.inc(dead)
+        return len(claim.rows)
+
+    async def _publish(self, rows: Sequence[OutboxRow]) -> Published:
+        published = Published()
+        parcels = list(pack(rows, self._settings))
+        try:
+            outcomes = await self._publisher.publish([message for message, _ in parcels])
+        except MessageRejected as rejection:
+            return await self._publish_without_culprit(rows, rejection)
+        for (message, contents), outcome in zip(parcels, outcomes, strict=True):
+            if outcome is PublishOutcome.CONFIRMED:
+                published.confirmed += [row.id for row in contents]
+                self._closed.open(message.routing_key)
+                self._metrics.events_published.labels(message.routing_key).inc(len(contents))
+            else:
+                self._closed.close(message.routing_key, outcome)
+        return published
+
+    async def _publish_without_culprit(
+        self, rows: Sequence[OutboxRow], rejection: MessageRejected
+    ) -> Published:
+        """Halve the batch until the row that the broker rejects stands alone."""
+        if len(rows) == 1:
+            log.warning(
+                "event_rejected", event_type=rows[0].event_type, outbox_id=rows[0].id, reason=str(rejection)
+            )
+            return Published(rejected={rows[0].id: str(rejection)})
+        middle = len(rows) // 2
+        first, second = await self._publish(rows[:middle]), await self._publish(rows[middle:])
+        return Published(first.confirmed + second.confirmed, first.rejected | second.rejected)
+
+
+def pack(rows: Sequence[OutboxRow], settings: RelaySettings) -> Iterator[tuple[Message, Sequence[OutboxRow]]]:
+    """Put rows into messages: one each, or arrays of up to `events_per_message` events of one type.
+
+    The order of the rows of one type is kept. An array takes the message id and trace of its first event.
+    """
+    waiting: dict[str, list[OutboxRow]] = defaultdict(list)
+    size: dict[str, int] = defaultdict(int)
+    for row in rows:
+        contents = waiting[row.event_type]
+        full = len(contents) == settings.events_per_message
+        if contents and (full or size[row.event_type] + len(row.payload) > settings.message_bytes_max):
+            yield _message(contents), contents
+            contents = waiting[row.event_type] = []
+            size[row.event_type] = 0
+        contents.append(row)
+        size[row.event_type] += len(row.payload)
+    for contents in waiting.values():
+        yield _message(contents), contents
+
+
+def _message(rows: Sequence[OutboxRow]) -> Message:
+    first = rows[0]
+    body = first.payload if len(rows) == 1 else b"[" + b",".join(row.payload for row in rows) + b"]"
+    headers = {"traceparent": first.traceparent} if first.traceparent else {}
+    return Message(routing_key=first.event_type, body=body, message_id=first.message_id, headers=headers)

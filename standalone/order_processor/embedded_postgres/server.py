@@ -1,0 +1,156 @@
+"""Starting and stopping: one server on one data folder, owned by one process."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from order_processor.embedded_postgres import leftovers, programs
+from order_processor.embedded_postgres.account import Account, account_for
+from order_processor.embedded_postgres.data_folder import DataFolder
+from service_kit.errors import StartupError
+
+START_SECONDS_MAX = 600.0
+"""Crash recovery replays what was written since the last checkpoint; it may take minutes on a slow disk."""
+STOP_SECONDS_MAX = 60.0
+SOCKET_FOLDER_PREFIX = "order-processor-"
+_SOCKET_PATH_BYTES_MAX = 107
+_PORT = 5432
+_POLL_SECONDS = 0.02
+
+# Durable, but small: beside it run two services on what may be a laptop.
+_SETTINGS = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "max_wal_size": "256MB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "io_method": "sync",
+    "jit": "off",
+    "log_checkpoints": "off",
+    "listen_addresses": "",
+}
+
+
+class EmbeddedPostgres:
+    """PostgreSQL on the data in `data_dir`, reached through a socket that only this user can open.
+
+    Every commit is on disk before it is acknowledged. The folder belongs to one process at a time, for as
+    long as that process lives.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = DataFolder(data_dir.absolute())
+        self._socket_folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server, on new data if there are none yet; do nothing while it runs.
+
+        Recovers from whatever ended the last run, also when that run's server still lives; call it again
+        when the server died while this process went on: the DSNs stay the same. Blocks for as long as
+        recovery takes, up to ten minutes. Raises StartupError, and DataFolderInUse as one of it.
+        """
+        if self.running:
+            return
+        self._folder.lock()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def dsn(self, database: str) -> str:
+        """The DSN of `database`, as superuser; the same until `stop`. The server must have been started."""
+        if self._socket_folder is None:
+            raise RuntimeError("the server was not started")
+        return f"postgresql://postgres@/{database}?host={quote(str(self._socket_folder))}&port={_PORT}"
+
+    def ensure_database(self, database: str) -> str:
+        """Create `database` unless it is there, and return its DSN."""
+        try:
+            programs.run(
+                "createdb", "-w", "-h", str(self._socket_folder), "-p", str(_PORT), "-U", "postgres", database
+            )
+        except programs.ProgramFailed as error:
+            if "already exists" not in str(error):
+                raise StartupError(f"the database {database} could not be created: {error}") from error
+        return self.dsn(database)
+
+    def stop(self) -> None:
+        """Stop the server, its data complete on disk, and give the folder free. Safe before start and twice."""
+        if self._process is not None:
+            leftovers.stop(self._process.pid, self._process.poll, within_seconds=STOP_SECONDS_MAX)
+            self._process = None
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+            self._socket_folder = None
+        self._folder.unlock()
+
+    def _start(self) -> None:
+        account = account_for(self._folder.path, programs.folder())
+        if self._folder.holds_data():
+            leftovers.clear(self._folder.data, SOCKET_FOLDER_PREFIX, within_seconds=STOP_SECONDS_MAX)
+        else:
+            self._folder.create_data(account)
+        if self._socket_folder is None:
+            self._socket_folder = _new_socket_folder(account)
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not self._reached_readiness(account, deadline):
+            # The children of a server that was killed may live a moment longer and hold its memory.
+            time.sleep(_POLL_SECONDS * 10)
+
+    def _reached_readiness(self, account: Account | None, deadline: float) -> bool:
+        """Start the server once and wait; False when it is worth another try."""
+        self._process = self._launch(account)
+        while time.monotonic() < deadline:
+            if leftovers.ready_pid(self._folder.data) == self._process.pid:
+                return True
+            if self._process.poll() is not None:
+                return self._judge_early_end()
+            time.sleep(_POLL_SECONDS)
+        raise StartupError(
+            f"PostgreSQL was not ready within {START_SECONDS_MAX:g} s; its log is {self._folder.log}"
+        )
+
+    def _judge_early_end(self) -> bool:
+        log = self._folder.log.read_text(errors="replace")
+        if "is still in use" in log:
+            return False
+        raise StartupError(
+            f"PostgreSQL does not start: {programs.telling_line(log)} (log: {self._folder.log})"
+        )
+
+    def _launch(self, account: Account | None) -> "subprocess.Popen[bytes]":
+        settings = {**_SETTINGS, "port": str(_PORT), "unix_socket_directories": str(self._socket_folder)}
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        with self._folder.log.open("wb") as log:
+            return programs.launch(
+                "postgres", "-D", str(self._folder.data), *options, log=log, account=account
+            )
+
+
+def _new_socket_folder(account: Account | None) -> Path:
+    """A short, private folder: the path of the data may be longer than a socket's path may be."""
+    for parent in (tempfile.gettempdir(), "/tmp"):
+        if (
+            len(os.fsencode(parent)) + len(f"/{SOCKET_FOLDER_PREFIX}12345678/.s.PGSQL.{_PORT}")
+            <= _SOCKET_PATH_BYTES_MAX
+        ):
+            folder = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir=parent))
+            if account:
+                os.chown(folder, account.user_id, account.group_id)
+            return folder
+    raise StartupError(
+        "no temporary folder has a path short enough for a socket: set TMPDIR to a shorter one"
+    )
