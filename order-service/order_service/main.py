@@ -1,8 +1,10 @@
 """The composition root: what order-service is made of, and its command line."""
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
+from typing import NoReturn
 
 from order_service.api.routes import order_routes
 from order_service.application.create_orders import CreateOutcome, create_orders
@@ -14,12 +16,14 @@ from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.settings import OrderSettings
 from service_kit.broker import Broker
-from service_kit.event_flow import PREFETCH, EventFlow
+from service_kit.cli import Commands, run
+from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.group_commit import GroupCommit
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
+from service_kit.postgres.dead_letters import dead_letters_of
 from service_kit.postgres.migrate import Migrations
-from service_kit.service import ServiceParts
+from service_kit.service import Service, ServiceParts, serve_until_stopped
 
 MIGRATIONS = Migrations("order_service:migrations")
 
@@ -57,7 +61,28 @@ async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterato
             metrics=metrics,
             routes=order_routes(GroupCommit(commit), orders, random),
             checks=flow.checks(),
-            prepare=lambda: MIGRATIONS.prepare(settings.db_dsn, migrate=settings.migrate),
+            prepare=lambda: flow.prepare(MIGRATIONS),
             background_services=[*flow.background_services(), reconciler],
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
         )
+
+
+async def serve(settings: OrderSettings) -> None:
+    async with rabbit_broker(settings) as broker:
+        await serve_until_stopped(Service(settings.service_name, order_service(settings, broker)))
+
+
+async def migrate(settings: OrderSettings) -> str:
+    return f"the database is at revision {await MIGRATIONS.upgrade(settings.db_dsn)}"
+
+
+def cli() -> NoReturn:
+    commands = Commands(
+        name="order-service",
+        description="Takes orders over HTTP and tells of them.",
+        settings=OrderSettings,
+        serve=serve,
+        migrate=migrate,
+        dead_letters=dead_letters_of,
+    )
+    sys.exit(run(commands))

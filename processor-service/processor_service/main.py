@@ -1,9 +1,11 @@
 """The composition root: what processor-service is made of, and its command line."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import NoReturn
 
 from processor_service.application.ports import Policy
 from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
@@ -14,11 +16,13 @@ from processor_service.infrastructure.rules_file import read_rules
 from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from processor_service.settings import ProcessorSettings
 from service_kit.broker import Broker
-from service_kit.event_flow import PREFETCH, EventFlow
+from service_kit.cli import Commands, run
+from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
+from service_kit.postgres.dead_letters import dead_letters_of
 from service_kit.postgres.migrate import Migrations
-from service_kit.service import ServiceParts
+from service_kit.service import Service, ServiceParts, serve_until_stopped
 
 MIGRATIONS = Migrations("processor_service:migrations")
 
@@ -53,7 +57,7 @@ async def processor_service(settings: ProcessorSettings, broker: Broker) -> Asyn
             port=settings.port,
             metrics=metrics,
             checks=flow.checks(),
-            prepare=lambda: MIGRATIONS.prepare(settings.db_dsn, migrate=settings.migrate),
+            prepare=lambda: flow.prepare(MIGRATIONS),
             background_services=flow.background_services(),
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
         )
@@ -65,3 +69,24 @@ def configured_policy(settings: ProcessorSettings, random: Random) -> Policy:
         return CallablePolicy(load_policy(settings.policy), timeout_seconds=settings.policy_timeout_seconds)
     rules = read_rules(Path(settings.rules_file)) if settings.rules_file else BUILT_IN_RULES
     return RulesetPolicy(Ruleset(rules, settings.success_rate), random)
+
+
+async def serve(settings: ProcessorSettings) -> None:
+    async with rabbit_broker(settings) as broker:
+        await serve_until_stopped(Service(settings.service_name, processor_service(settings, broker)))
+
+
+async def migrate(settings: ProcessorSettings) -> str:
+    return f"the database is at revision {await MIGRATIONS.upgrade(settings.db_dsn)}"
+
+
+def cli() -> NoReturn:
+    commands = Commands(
+        name="processor-service",
+        description="Decides about orders and answers.",
+        settings=ProcessorSettings,
+        serve=serve,
+        migrate=migrate,
+        dead_letters=dead_letters_of,
+    )
+    sys.exit(run(commands))

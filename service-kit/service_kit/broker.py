@@ -66,7 +66,7 @@ class Broker(Protocol):
     def subscribe(
         self, queue: str, routing_keys: Sequence[str], *, prefetch: int
     ) -> AbstractAsyncContextManager[Subscription]:
-        """Consume `queue`, declared durable and bound for each of `routing_keys` as soon as the broker answers.
+        """Consume `queue`, declared durable and bound for `routing_keys` as soon as the broker answers.
 
         At most `prefetch` deliveries are held unacknowledged. Leaving the context hands back what was not
         acknowledged.

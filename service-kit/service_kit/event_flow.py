@@ -7,13 +7,16 @@ from typing import Any
 
 from service_kit.broker import Broker, Subscription
 from service_kit.consumer import Consumer, Handler
+from service_kit.errors import StartupError
 from service_kit.http.health import Check
 from service_kit.lifecycle import BackgroundService, Wakeup
 from service_kit.observability.metrics import Metrics
 from service_kit.postgres.database import Database
 from service_kit.postgres.failures import PostgresFailures
 from service_kit.postgres.housekeeping import BacklogWatch, InboxCleaner
+from service_kit.postgres.migrate import Migrations
 from service_kit.postgres.outbox import PostgresOutbox
+from service_kit.rabbitmq import RabbitBroker
 from service_kit.relay import Relay, RelaySettings
 from service_kit.settings import Settings
 from service_kit.sources import BrokerSource, RetrySource
@@ -21,6 +24,7 @@ from service_kit.sources import BrokerSource, RetrySource
 PREFETCH = 1_000
 BATCH_MESSAGES = 500
 RELAY_LAG_SECONDS_MAX = 30.0
+_CONNECTIONS_AT_START = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,14 @@ class EventFlow:
             BacklogWatch(self.database, outbox, metrics=self.metrics, random=self.random),
         ]
 
+    async def prepare(self, migrations: Migrations) -> None:
+        """Bring the database to its newest schema, and open what the first order needs.
+
+        Raises DatabaseUnavailable, and StartupError for what waiting cannot mend.
+        """
+        await migrations.prepare(self.settings.db_dsn, migrate=self.settings.migrate)
+        await self.database.open_connections(_CONNECTIONS_AT_START)
+
     def checks(self) -> Mapping[str, Check]:
         return {
             "database": self.database.problem,
@@ -79,3 +91,16 @@ class EventFlow:
 
     def _outbox(self) -> PostgresOutbox:
         return PostgresOutbox(self.database, random=self.random)
+
+
+def rabbit_broker(settings: Settings) -> RabbitBroker:
+    """The broker that the settings name; entering it connects. Raises StartupError."""
+    try:
+        return RabbitBroker(
+            settings.rabbitmq_url,
+            exchange=settings.exchange,
+            queue_type=settings.queue_type,
+            connection_name=settings.service_name,
+        )
+    except ValueError as error:
+        raise StartupError(f"APP__RABBITMQ_URL: {error}", exit_code=2) from error

@@ -17,7 +17,7 @@ EventVersion = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
 
 def event_decoder(type: type[T]) -> "msgspec.json.Decoder[T]":
-    """A decoder that ignores unknown fields, and takes `3.0` or `"3"` for an integer as foreigners send it."""
+    """A decoder that ignores unknown fields, and takes `3.0` or `"3"` for an integer."""
     return msgspec.json.Decoder(type, strict=False)
 
 

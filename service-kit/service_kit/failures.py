@@ -28,9 +28,14 @@ class FailedEvent:
     @classmethod
     def malformed(cls, delivery: Delivery, body: bytes, reason: str) -> "FailedEvent":
         """A failed event that has no key of its own: its bytes and its message name it."""
-        named_by = b"\0".join((delivery.routing_key.encode(), (delivery.message_id or "").encode(), body))
+        named_by = [
+            storable(delivery.routing_key).encode(),
+            storable(delivery.message_id or "").encode(),
+            body,
+        ]
+        digest = sha256(b"\0".join(named_by)).hexdigest()
         return cls(
-            event_key=f"malformed:{sha256(named_by).hexdigest()}",
+            event_key=f"malformed:{digest}",
             event_type=delivery.routing_key,
             body=body,
             message_id=delivery.message_id,
@@ -40,9 +45,17 @@ class FailedEvent:
         )
 
 
+def storable(text: str) -> str:
+    """Text that every store can keep: NUL and lone surrogates are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+DELAY_SECONDS_MAX = 365 * 24 * 3600.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postponed:
-    """An event to be tried again `delay_seconds` from now, by the database's clock."""
+    """An event to be tried again `delay_seconds` (0 to a year) from now, by the database's clock."""
 
     event: FailedEvent
     delay_seconds: float
@@ -93,7 +106,7 @@ class DeadLetters(Protocol):
     async def get(self, dead_letter_id: int) -> DeadLetter | None: ...
 
     async def replay(self, ids: Collection[int]) -> int:
-        """Hand the dead letters `ids` to the service again, with their attempts forgotten; return how many."""
+        """Hand the dead letters `ids` to the service again, their attempts forgotten; return how many."""
         ...
 
     async def discard(self, ids: Collection[int], *, reason: str) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -231,20 +231,27 @@ async def _close(resources: AsyncExitStack, deadline: _Deadline) -> None:
         log.error("resources_not_closed", exc_info=error)
 
 
-async def serve_until_stopped(*services: Service) -> None:
+async def serve_until_stopped(
+    *services: Service, meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, or until one of `services` ends, then drain all of them at once.
 
+    `meanwhile` runs once all of them listen, and is cancelled when they stop; its end means nothing.
     Raises what ended a service: StartupError, ServiceFailed.
     """
     with stop_signals() as stop:
         async with AsyncExitStack() as stack:
             for service in services:
                 await stack.enter_async_context(service)
+            side = asyncio.create_task(meanwhile()) if meanwhile else None
             try:
                 await _first(stop.wait(), *(service.ended() for service in services))
             finally:
                 for service in services:
                     service.stop()
+                if side:
+                    side.cancel()
+                    await asyncio.gather(side, return_exceptions=True)
 
 
 @contextmanager

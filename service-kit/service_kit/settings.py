@@ -124,6 +124,19 @@ def masked(settings: Settings) -> dict[str, object]:
     return {name: _mask(value) for name, value in msgspec.structs.asdict(settings).items()}
 
 
+def settings_help(kind: type[Settings]) -> str:
+    """A line for each setting: its variable, what is allowed, and its default."""
+    return "\n".join(
+        f"  {_variable(field.name):30} {_allowed(field.type)}"
+        + ("; required" if field.required else f" [{_mask(_shown_default(field.default))}]")
+        for field in msgspec.structs.fields(kind)
+    )
+
+
+def _shown_default(value: object) -> object:
+    return "unset" if value is None else str(value).lower() if isinstance(value, bool) else value
+
+
 def _given(environ: Mapping[str, str]) -> dict[str, str]:
     """The values that are set, by field name."""
     # Sorted, capitals come first in ASCII; so in reverse they come last, and win.

@@ -5,12 +5,16 @@ from service_kit.errors import Unavailable
 from service_kit.group_commit import Overloaded
 from service_kit.http.problems import FieldError, Problem
 
+ERRORS_MAX = 1_000
+"""Most faults of one order that are told: a body of 1 MiB can hold a hundred times as many."""
+
 
 def problem_of(error: Exception) -> Problem:
     """The answer to a request that raised `error`; raises what it does not know."""
     match error:
         case InvalidOrder():
-            errors = [FieldError(loc=("body", *item.location), msg=item.message) for item in error.violations]
+            told = error.violations[:ERRORS_MAX]
+            errors = [FieldError(loc=("body", *item.location), msg=item.message) for item in told]
             return Problem(400, "ValidationError", "The order is not valid.", errors=errors)
         case Overloaded():
             detail = "Too many orders are waiting to be stored. Nothing was stored; send it again."

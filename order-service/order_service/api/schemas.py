@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from order_service.domain.errors import InvalidOrder, Violation
-from order_service.domain.order import Item, Order, new_order
+from order_service.domain.order import ITEMS_MAX, Item, Order, new_order
 
 
 class ItemBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,7 +36,7 @@ def parse_order(raw: bytes) -> Order:
     except msgspec.ValidationError as error:
         raise InvalidOrder(_all_violations(raw) or [Violation((), str(error))]) from error
     except _UNREADABLE as error:
-        raise InvalidOrder([Violation((), f"is not readable as JSON: {error}")]) from error
+        raise InvalidOrder([_unreadable(error)]) from error
     violations = [
         Violation(("items", index, "price"), "must be a number")
         for index, item in enumerate(body.items)
@@ -70,13 +70,18 @@ def _all_violations(raw: bytes) -> list[Violation]:
     try:
         document = _untyped.decode(raw)
     except _UNREADABLE as error:
-        return [Violation((), f"is not readable as JSON: {error}")]
+        return [_unreadable(error)]
     violations = _violations(document, OrderBody, ())
     items = document.get("items") if isinstance(document, dict) else None
     if isinstance(items, list):
-        for index, item in enumerate(items):
+        for index, item in enumerate(items[:ITEMS_MAX]):
             violations += _violations(item, ItemBody, ("items", index))
     return violations
+
+
+def _unreadable(error: Exception) -> Violation:
+    reason = "a number is out of range" if isinstance(error, ArithmeticError) else str(error)
+    return Violation((), f"is not readable as JSON: {reason}")
 
 
 def _violations(

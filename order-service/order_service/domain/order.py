@@ -52,7 +52,7 @@ class Order:
 def new_order(order_id: str, customer_id: str, items: Sequence[Item]) -> Order:
     """A pending order of these contents, amounts in canonical spelling.
 
-    Raises InvalidOrder with all violations.
+    Raises InvalidOrder with all violations; of too many items only the allowed number is looked at.
     """
     violations = [
         *_text_violations(("order_id",), order_id),
@@ -62,7 +62,7 @@ def new_order(order_id: str, customer_id: str, items: Sequence[Item]) -> Order:
         violations.append(Violation(("order_id",), "must not contain '/'"))
     if not 1 <= len(items) <= ITEMS_MAX:
         violations.append(Violation(("items",), f"must have 1 to {ITEMS_MAX} items"))
-    for index, item in enumerate(items):
+    for index, item in enumerate(items[:ITEMS_MAX]):
         violations += _item_violations(index, item)
     if violations:
         raise InvalidOrder(violations)

@@ -55,14 +55,14 @@ class Problem(Exception):
         return cls(status, HTTPStatus(status).phrase.title().replace(" ", ""), detail, headers=headers)
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     title: str
     status: int
     detail: str
     instance: str
     error_type: str
-    errors: Sequence[FieldError] = ()
+    errors: Sequence[FieldError] | msgspec.UnsetType = msgspec.UNSET
 
 
 def problem_body(problem: Problem, instance: str) -> bytes:
@@ -74,7 +74,7 @@ def problem_body(problem: Problem, instance: str) -> bytes:
         detail=_encodable(problem.detail),
         instance=instance,
         error_type=problem.error_type,
-        errors=[FieldError(loc=error.loc, msg=_encodable(error.msg)) for error in problem.errors],
+        errors=[_encodable_error(error) for error in problem.errors] or msgspec.UNSET,
     )
     return msgspec.json.encode(body)
 
@@ -84,6 +84,11 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
     instance = quote(raw_path.decode("latin-1"), safe=_URI_CHARACTERS)
     body = problem_body(problem, instance)
     return Response(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def _encodable_error(error: FieldError) -> FieldError:
+    loc = [_encodable(step) if isinstance(step, str) else step for step in error.loc]
+    return FieldError(loc=loc, msg=_encodable(error.msg))
 
 
 def _encodable(text: str) -> str:

@@ -2,9 +2,8 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
-from starlette.datastructures import MutableHeaders
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -51,34 +50,61 @@ class LimitedProtocol(HttpToolsProtocol):
         self._disarm()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(Problem.of_status(400, "This is not an HTTP request."))
+        else:
+            self._limit(len(data))
+
     def on_message_begin(self) -> None:
         self._in_head = True
         self._bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self._upgrade_asked():
+            return
         self._in_head, self._in_body = False, True
         self._bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        if self._upgrade_asked():
+            return
         self._in_body = False
         super().on_message_complete()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_body and not self._deadline:
+            self._arm(self._limits.dropped_seconds_max)
+
+    def _upgrade_asked(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Ignore the upgrade, as HTTP allows, and read the request as if it had not asked for one.
+
+        Java's client asks for `h2c` with every first request. The parser stops there, and uvicorn by itself
+        would drop the body.
+        """
+        kept = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"connection")]
+        first_line = self.parser.get_method() + b" " + self.url + b" HTTP/1.1"
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([first_line, *(b": ".join(pair) for pair in kept), b"", rest]))
+
+    def _limit(self, received: int) -> None:
         if self._in_head:
-            self._allow(len(data), self._limits.head_bytes_max, self._limits.head_seconds_max)
+            self._allow(received, self._limits.head_bytes_max, self._limits.head_seconds_max)
         elif self._in_body and self.cycle.response_complete:
-            self._allow(len(data), self._limits.dropped_bytes_max, self._limits.dropped_seconds_max)
+            self._allow(received, self._limits.dropped_bytes_max, self._limits.dropped_seconds_max)
         elif self._deadline:
             self._disarm()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(Problem.of_status(400, "This is not an HTTP request."))
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Upgrades are ignored, as HTTP allows; uvicorn would log two warnings for each."""
 
     def _allow(self, received: int, bytes_max: int, seconds_max: float) -> None:
         self._bytes += received
@@ -111,8 +137,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         body = problem_body(problem, instance="/")
-        headers: Any = MutableHeaders(raw=list(self.server_state.default_headers))
-        headers.update({"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close"})
-        lines = [name + b": " + value + b"\r\n" for name, value in headers.raw]
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", body]))
         self.transport.close()

@@ -1,15 +1,19 @@
 """Connections to one PostgreSQL database, and the one place where its errors are told apart."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Self
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Self
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from service_kit.errors import DatabaseUnavailable
 
-Connection = PoolConnectionProxy[asyncpg.Record]
+if TYPE_CHECKING:
+    Connection = PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = PoolConnectionProxy
 
 # Data exception, integrity constraint violation, program limit exceeded: the fault of what was written.
 # Everything else a server can say (shutting down, out of disk, deadlock, read-only after a failover, a
@@ -59,7 +63,7 @@ class Database:
                 try:
                     yield connection
                 except asyncpg.ReadOnlySQLTransactionError:
-                    # The server was a primary and is a standby now: the next connection finds the new primary.
+                    # A primary that became a standby: the next connection finds the new primary.
                     connection.terminate()
                     raise
 
@@ -71,6 +75,20 @@ class Database:
         """
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    async def open_connections(self, count: int) -> None:
+        """Open `count` connections now and not in the path of the first requests.
+
+        Raises DatabaseUnavailable.
+        """
+        with outages():
+            async with AsyncExitStack() as stack:
+                await asyncio.gather(
+                    *(
+                        stack.enter_async_context(self._pool.acquire(timeout=self._timeout_seconds))
+                        for _ in range(count)
+                    )
+                )
 
     async def problem(self) -> str | None:
         """None when the database answers; else raises DatabaseUnavailable."""

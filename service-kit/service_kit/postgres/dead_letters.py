@@ -1,6 +1,7 @@
 """What an operator does with the dead letters in PostgreSQL."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
 import msgspec
@@ -8,6 +9,7 @@ import structlog
 
 from service_kit.failures import DeadLetter
 from service_kit.postgres.database import Database
+from service_kit.settings import Settings
 
 log = structlog.stdlib.get_logger()
 
@@ -28,7 +30,7 @@ WITH letter AS (
     INSERT INTO retry_queue (event_key, event_type, body, message_id, headers, attempts, last_error, due_at)
     SELECT event_key, original_event_type, body, message_id, headers, 0, failure_reason, now()
     FROM letter WHERE source = 'consumer'
-    ON CONFLICT (event_key) DO UPDATE SET due_at = excluded.due_at
+    ON CONFLICT (event_key) DO UPDATE SET due_at = excluded.due_at, attempts = excluded.attempts
 ), to_outbox AS (
     INSERT INTO outbox (event_type, payload, message_id, traceparent)
     SELECT original_event_type, payload, message_id::uuid, headers ->> 'traceparent'
@@ -68,6 +70,14 @@ class PostgresDeadLetters:
                 "dead_letter_discarded", dead_letter_id=letter.id, event_key=letter.event_key, reason=reason
             )
         return len(records)
+
+
+@asynccontextmanager
+async def dead_letters_of(settings: Settings) -> AsyncIterator[PostgresDeadLetters]:
+    """The dead letters of the service with these settings, for a command."""
+    name = f"{settings.service_name} dead-letters"
+    async with Database(settings.db_dsn, application_name=name, connections_max=1) as database:
+        yield PostgresDeadLetters(database)
 
 
 def _dead_letter(record: asyncpg.Record) -> DeadLetter:

@@ -6,7 +6,7 @@ from datetime import datetime
 import asyncpg
 import msgspec
 
-from service_kit.failures import FailedEvent, Postponed
+from service_kit.failures import FailedEvent, Postponed, storable
 from service_kit.message import Delivery
 from service_kit.postgres.database import Connection, Database
 
@@ -39,7 +39,9 @@ POSTPONED = "SELECT event_key FROM retry_queue WHERE event_key = ANY ($1::text[]
 # The lease is the due time itself: if we die, the retry comes due again when the lease ends.
 LEASE = """
 UPDATE retry_queue SET due_at = now() + $2 * interval '1 s'
-WHERE id IN (SELECT id FROM retry_queue WHERE due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+WHERE id = ANY (ARRAY(
+    SELECT id FROM retry_queue WHERE due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+))
 RETURNING id, event_type, body, message_id, headers::text AS headers, attempts, last_error
 """
 
@@ -95,12 +97,12 @@ async def _postpone(
     await connection.execute(
         POSTPONE,
         [event.event_key for event in events],
-        [event.event_type for event in events],
+        [storable(event.event_type) for event in events],
         [event.body for event in events],
-        [_text(event.message_id) if event.message_id else None for event in events],
+        [_storable_id(event.message_id) for event in events],
         [_json_headers(event.headers) for event in events],
         [event.attempt for event in events],
-        [_text(event.reason) for event in events],
+        [storable(event.reason) for event in events],
         [first_failed_at.get(event.event_key) for event in events],
         [item.delay_seconds for item in postponed],
     )
@@ -109,12 +111,12 @@ async def _postpone(
 async def _bury(connection: Connection, failed: FailedEvent) -> None:
     values = (
         failed.event_key,
-        failed.event_type,
+        storable(failed.event_type),
         failed.body,
-        _text(failed.message_id) if failed.message_id else None,
+        _storable_id(failed.message_id),
         _json_headers(failed.headers),
         failed.attempt,
-        _text(failed.reason),
+        storable(failed.reason),
     )
     try:
         async with connection.transaction():
@@ -137,7 +139,7 @@ def _json_text(body: bytes) -> str | None:
 
 def _json_headers(headers: Mapping[str, object]) -> str:
     """Headers as JSON text; what has no form in JSON or in jsonb is written as its repr."""
-    return _text(msgspec.json.encode(_jsonable(headers)).decode())
+    return msgspec.json.encode(_jsonable(headers)).decode()
 
 
 def _jsonable(value: object) -> object:
@@ -145,15 +147,14 @@ def _jsonable(value: object) -> object:
         case None | bool() | int():
             return value
         case str():
-            return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+            return storable(value)
         case Mapping():
-            return {str(_jsonable(str(key))): _jsonable(item) for key, item in value.items()}
+            return {storable(str(key)): _jsonable(item) for key, item in value.items()}
         case list() | tuple():
             return [_jsonable(item) for item in value]
         case _:
-            return _jsonable(repr(value))
+            return storable(repr(value))
 
 
-def _text(text: str) -> str:
-    """Text that PostgreSQL can store: no NUL, no lone surrogates."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+def _storable_id(message_id: str | None) -> str | None:
+    return None if message_id is None else storable(message_id)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from dataclasses import dataclass
+from threading import Lock
 
 import asyncpg
 from alembic import command, context
@@ -17,6 +18,9 @@ from service_kit.postgres.database import outages, plain_dsn
 # Any number, the same in all that migrate one database: the second waits until the first has finished.
 _LOCK = 0x6F72646572
 
+# Alembic keeps the environment that it runs in globals: two services in one process take turns.
+_one_at_a_time = Lock()
+
 
 @dataclass(frozen=True, slots=True)
 class Migrations:
@@ -26,20 +30,25 @@ class Migrations:
 
     async def prepare(self, dsn: str, *, migrate: bool) -> None:
         """Bring the database to the newest revision, or (`migrate` False) wait until somebody else has."""
-        await (self.upgrade(dsn) if migrate else self.await_newest(dsn))
+        if migrate:
+            await self.upgrade(dsn)
+        else:
+            await self.await_newest(dsn)
 
-    async def upgrade(self, dsn: str) -> None:
-        """Migrate to the newest revision; safe to repeat, and to run from several processes at once.
+    async def upgrade(self, dsn: str) -> str:
+        """Migrate to the newest revision and return it; safe to repeat, and from several processes at once.
 
         Raises DatabaseUnavailable, and StartupError when the database is newer than this code.
         """
-        if await self._known_revision(dsn) == self._scripts().get_current_head():
-            return
+        newest = self._scripts().get_current_head() or "none"
+        if await self._known_revision(dsn) == newest:
+            return newest
         config = self._config()
         config.attributes["dsn"] = dsn
         with outages():
             # In a thread, since Alembic's own entry point is synchronous and starts an event loop.
-            await asyncio.to_thread(command.upgrade, config, "head")
+            await asyncio.to_thread(_upgrade, config)
+        return newest
 
     async def await_newest(self, dsn: str) -> None:
         """Return if the database is at the newest revision.
@@ -72,11 +81,18 @@ class Migrations:
         return ScriptDirectory.from_config(self._config())
 
 
+def _upgrade(config: Config) -> None:
+    with _one_at_a_time:
+        command.upgrade(config, "head")
+
+
 async def _revision(dsn: str) -> str | None:
     try:
         connection = await asyncpg.connect(plain_dsn(dsn), timeout=5)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise StartupError(f"APP__DB_DSN: the database refuses us: {error}") from error
+    except ValueError as error:
+        raise StartupError(f"APP__DB_DSN: {error}", exit_code=2) from error
     try:
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
             return None

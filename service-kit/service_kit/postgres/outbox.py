@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 
+from service_kit.failures import storable
 from service_kit.outbox import OutboxBacklog, OutboxClaim, OutboxEvent, OutboxRow
 from service_kit.postgres.database import Connection, Database
 from service_kit.retry import RetryPolicy
@@ -45,7 +46,8 @@ WITH dead AS (
 INSERT INTO dead_letter_queue
     (source, event_key, original_event_type, payload, body, message_id, headers, failure_reason, attempts)
 SELECT 'outbox', 'outbox:' || message_id, event_type, payload, convert_to(payload::text, 'UTF8'),
-       message_id::text, jsonb_strip_nulls(jsonb_build_object('traceparent', traceparent)), reason, attempts + 1
+       message_id::text, jsonb_strip_nulls(jsonb_build_object('traceparent', traceparent)),
+       reason, attempts + 1
 FROM dead
 """
 
@@ -135,8 +137,9 @@ class _Claim:
         delays = {id: self._retry_policy.delay_seconds(attempts[id], self._random) for id in rejected}
         again = {id: delay for id, delay in delays.items() if delay is not None}
         dead = [id for id in rejected if id not in again]
+        reasons = {id: storable(reason) for id, reason in rejected.items()}
         await self._connection.execute(
-            POSTPONE, list(again), [rejected[id] for id in again], list(again.values())
+            POSTPONE, list(again), [reasons[id] for id in again], list(again.values())
         )
-        await self._connection.execute(BURY, dead, [rejected[id] for id in dead])
+        await self._connection.execute(BURY, dead, [reasons[id] for id in dead])
         return len(dead)

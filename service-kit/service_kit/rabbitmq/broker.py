@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from types import TracebackType
 
@@ -54,17 +54,19 @@ class RabbitBroker:
             confirm_timeout_seconds=confirm_timeout_seconds,
             topology_interval_seconds=topology_interval_seconds,
         )
-        self._links: list[Link] = []
-        self._open = AsyncExitStack()
+        self._links: dict[Link, asyncio.Task[None]] = {}
+        self._subscriptions: set[RabbitSubscription] = set()
 
     async def __aenter__(self) -> "RabbitBroker":
-        await self._open.enter_async_context(self._linked(self._publisher, f"{self._name} publisher"))
+        self._start(self._publisher, f"{self._name} publisher")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._open.aclose()
+        for subscription in self._subscriptions:
+            subscription.close(CLOSED)
+        await self._stop(*self._links)
 
     def publisher(self) -> RabbitPublisher:
         return self._publisher
@@ -97,20 +99,24 @@ class RabbitBroker:
     async def _subscribed(
         self, subscription: RabbitSubscription, name: str
     ) -> AsyncIterator[RabbitSubscription]:
-        async with self._linked(subscription, name):
-            try:
-                yield subscription
-            finally:
-                subscription.close(CLOSED)
-
-    @asynccontextmanager
-    async def _linked(self, session: Session, name: str) -> AsyncIterator[None]:
-        link = Link(session, self._settings, name=name)
-        self._links.append(link)
-        running = asyncio.create_task(link.run(), name=f"rabbitmq {name}")
+        link = self._start(subscription, name)
+        self._subscriptions.add(subscription)
         try:
-            yield
+            yield subscription
         finally:
-            self._links.remove(link)
-            running.cancel()
-            await asyncio.wait({running})
+            self._subscriptions.discard(subscription)
+            subscription.close(CLOSED)
+            await self._stop(link)
+
+    def _start(self, session: Session, name: str) -> Link:
+        link = Link(session, self._settings, name=name)
+        self._links[link] = asyncio.create_task(link.run(), name=f"rabbitmq {name}")
+        return link
+
+    async def _stop(self, *links: Link) -> None:
+        # Those that were stopped before are not in it.
+        running = {task for link in links if (task := self._links.pop(link, None))}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)

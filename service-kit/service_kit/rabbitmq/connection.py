@@ -132,6 +132,8 @@ class Connection(asyncio.Protocol):
     def _fail_answer(self, reason: ChannelClosed | ConnectionLost) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(reason)
+            # Who asked may be cancelled before it looks.
+            self._answer.exception()
         self._answer = None
 
     # heartbeats

@@ -1,6 +1,8 @@
 """From an address to an open connection: TCP, TLS, login, tuning, virtual host."""
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Callable
 from platform import python_version
@@ -47,9 +49,16 @@ async def connect(
     except ssl.SSLError as error:
         raise BrokerUnavailable(f"{host}: TLS failed: {error.reason or error}") from error
     except OSError as error:
-        raise BrokerUnavailable(f"{host}: {error.strerror or error}") from error
+        raise BrokerUnavailable(f"{host}: {_words(error)}") from error
     except ConnectionLost as error:
         raise BrokerUnavailable(f"{host}: {error}") from error
+
+
+def _words(error: OSError) -> str:
+    # asyncio writes "Connect call failed" where the system would say that the connection was refused.
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 async def _connected(address: Address, host: Host, make: Callable[[], Connection]) -> Connection:

@@ -12,19 +12,10 @@ UNDECODABLE = "x-undecodable-headers"
 """The one header of a message whose table made no sense; its value is the table's bytes."""
 
 _DEPTH_MAX = 64
-_SHORT_STRING, _TABLE, _OCTET, _TIMESTAMP = range(4)
-_PROPERTIES = (
-    (0x8000, _SHORT_STRING),  # content type
-    (0x4000, _SHORT_STRING),  # content encoding
-    (0x2000, _TABLE),  # headers
-    (0x1000, _OCTET),  # delivery mode
-    (0x0800, _OCTET),  # priority
-    (0x0400, _SHORT_STRING),  # correlation id
-    (0x0200, _SHORT_STRING),  # reply to
-    (0x0100, _SHORT_STRING),  # expiration
-    (0x0080, _SHORT_STRING),  # message id
-)
+_CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE, _PRIORITY = 0x8000, 0x4000, 0x2000, 0x1000, 0x0800
+_BETWEEN_PRIORITY_AND_ID = (0x0400, 0x0200, 0x0100)
 _MESSAGE_ID = 0x0080
+_TEXT, _BYTES, _TABLE, _ARRAY, _NOTHING = b"SxFAV"
 
 _size_at = struct.Struct(">I").unpack_from
 _flags_at = struct.Struct(">H").unpack_from
@@ -34,32 +25,29 @@ def decode_properties(payload: bytes, at: int) -> tuple[str | None, dict[str, ob
     """The message id (or None) and the headers of the content header whose flags begin at `at`.
 
     Values stay Python objects of their AMQP type: text, bytes (also text that is no UTF-8), whole numbers,
-    floats, Decimal, aware datetime, lists, dicts, None. Raises ValueError or struct.error when a property
-    reaches beyond the payload.
+    floats, Decimal, aware datetime, lists, dicts, None. Raises ValueError, IndexError or struct.error when a
+    property reaches beyond the payload.
     """
     (flags,) = _flags_at(payload, at)
-    at += 2
-    more = flags & 1
-    while more:
-        more = _flags_at(payload, at)[0] & 1
-        at += 2
+    at = _after_flags(payload, at)
+    if flags & _CONTENT_TYPE:
+        at += 1 + payload[at]
+    if flags & _CONTENT_ENCODING:
+        at += 1 + payload[at]
     headers: dict[str, object] = {}
-    for flag, kind in _PROPERTIES:
-        if not flags & flag:
-            continue
-        if kind == _SHORT_STRING:
-            end = at + 1 + payload[at]
-            if flag == _MESSAGE_ID:
-                return _text_between(payload, at + 1, end), headers
-        elif kind == _TABLE:
-            end = at + 4 + _size_at(payload, at)[0]
-            headers = _headers(payload, at, end)
-        else:
-            end = at + 1
-        at = end
-        if at > len(payload):
-            raise ValueError("a property reaches beyond its frame")
-    return None, headers
+    if flags & _HEADERS:
+        end = at + 4 + _size_at(payload, at)[0]
+        headers, at = _headers(payload, at, end), end
+    at += bool(flags & _DELIVERY_MODE) + bool(flags & _PRIORITY)
+    for flag in _BETWEEN_PRIORITY_AND_ID:
+        if flags & flag:
+            at += 1 + payload[at]
+    if not flags & _MESSAGE_ID:
+        return None, headers
+    end = at + 1 + payload[at]
+    if end > len(payload):
+        raise ValueError("a property reaches beyond its frame")
+    return readable(payload[at + 1 : end]), headers
 
 
 def readable(raw: bytes) -> str:
@@ -67,10 +55,10 @@ def readable(raw: bytes) -> str:
     return raw.decode(errors="backslashreplace")
 
 
-def _text_between(payload: bytes, start: int, end: int) -> str:
-    if end > len(payload):
-        raise ValueError("a property reaches beyond its frame")
-    return readable(payload[start:end])
+def _after_flags(payload: bytes, at: int) -> int:
+    while _flags_at(payload, at)[0] & 1:
+        at += 2
+    return at + 2
 
 
 def _headers(payload: bytes, start: int, end: int) -> dict[str, object]:
@@ -109,17 +97,18 @@ def _nested(payload: bytes, at: int, limit: int, depth: int) -> tuple[int, int]:
 
 
 def _value(payload: bytes, at: int, limit: int, depth: int) -> tuple[object, int]:
-    kind = payload[at : at + 1]
+    kind = payload[at]
     at += 1
     value: object
-    if kind == b"S" or kind == b"x":
+    if kind == _TEXT or kind == _BYTES:  # noqa: SIM109 (twice as fast)
         end = at + 4 + _size_at(payload, at)[0]
-        value = _text_or_bytes(payload[at + 4 : end]) if kind == b"S" else payload[at + 4 : end]
-    elif kind == b"F":
+        raw = payload[at + 4 : end]
+        value = _text_or_bytes(raw) if kind == _TEXT else raw
+    elif kind == _TABLE:
         value, end = _table(payload, at, limit, depth + 1)
-    elif kind == b"A":
+    elif kind == _ARRAY:
         value, end = _array(payload, at, limit, depth + 1)
-    elif kind == b"V":
+    elif kind == _NOTHING:
         value, end = None, at
     else:
         layout, convert = _SCALARS[kind]
@@ -151,18 +140,18 @@ def _same(value: object) -> object:
     return value
 
 
-_SCALARS: dict[bytes, tuple[struct.Struct, Callable[..., object]]] = {
-    b"t": (struct.Struct(">B"), bool),
-    b"b": (struct.Struct(">b"), _same),
-    b"B": (struct.Struct(">B"), _same),
-    b"s": (struct.Struct(">h"), _same),
-    b"u": (struct.Struct(">H"), _same),
-    b"I": (struct.Struct(">i"), _same),
-    b"i": (struct.Struct(">I"), _same),
-    b"l": (struct.Struct(">q"), _same),
-    b"L": (struct.Struct(">q"), _same),
-    b"f": (struct.Struct(">f"), _same),
-    b"d": (struct.Struct(">d"), _same),
-    b"D": (struct.Struct(">Bi"), _decimal),
-    b"T": (struct.Struct(">Q"), _moment),
+_SCALARS: dict[int, tuple[struct.Struct, Callable[..., object]]] = {
+    ord("t"): (struct.Struct(">B"), bool),
+    ord("b"): (struct.Struct(">b"), _same),
+    ord("B"): (struct.Struct(">B"), _same),
+    ord("s"): (struct.Struct(">h"), _same),
+    ord("u"): (struct.Struct(">H"), _same),
+    ord("I"): (struct.Struct(">i"), _same),
+    ord("i"): (struct.Struct(">I"), _same),
+    ord("l"): (struct.Struct(">q"), _same),
+    ord("L"): (struct.Struct(">q"), _same),
+    ord("f"): (struct.Struct(">f"), _same),
+    ord("d"): (struct.Struct(">d"), _same),
+    ord("D"): (struct.Struct(">Bi"), _decimal),
+    ord("T"): (struct.Struct(">Q"), _moment),
 }

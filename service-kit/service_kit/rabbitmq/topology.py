@@ -35,8 +35,11 @@ class Topology:
 
     def __post_init__(self) -> None:
         """Raises ValueError for names that RabbitMQ cannot have."""
-        for method in (self._exchange(passive=False), self._queue(passive=False), *self._bindings()):
-            method_frame(method, CHANNEL)
+        try:
+            for method in (self._exchange(passive=False), self._queue(passive=False), *self._bindings()):
+                method_frame(method, CHANNEL)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"an exchange, queue or routing key has an impossible name: {error}") from None
 
     async def declare(self, connection: Connection) -> None:
         """Declare everything on a fresh channel, opened by this call. Raises BrokerUnavailable."""

@@ -34,11 +34,13 @@ class BrokerConformance:
             message_id="order.created:ö:1",
             headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "ключ": "値"},
         )
-        async with subscribed(broker, f"{name}.a", [message.routing_key]) as subscription:
-            async with publishing(broker, [message]) as outcomes:
-                (delivery,) = await received(subscription, 1)
-                await subscription.acknowledge(delivery)
-                assert await within_deadline(outcomes) == [CONFIRMED]
+        async with (
+            subscribed(broker, f"{name}.a", [message.routing_key]) as subscription,
+            publishing(broker, [message]) as outcomes,
+        ):
+            (delivery,) = await received(subscription, 1)
+            await subscription.acknowledge(delivery)
+            assert await within_deadline(outcomes) == [CONFIRMED]
         assert delivery.body == message.body
         assert delivery.routing_key == message.routing_key
         assert delivery.message_id == message.message_id
@@ -52,10 +54,12 @@ class BrokerConformance:
     async def test_each_message_of_a_mixed_batch_has_its_own_outcome(self, broker: Broker, name: str) -> None:
         here, nowhere = batch(f"{name}.here", 3), batch(f"{name}.nowhere", 3)
         mixed = [message for pair in zip(here, nowhere, strict=True) for message in pair]
-        async with subscribed(broker, f"{name}.a", [f"{name}.here"]) as subscription:
-            async with publishing(broker, mixed) as outcomes:
-                await acknowledged(subscription, 3)
-                assert await within_deadline(outcomes) == [CONFIRMED, UNROUTABLE] * 3
+        async with (
+            subscribed(broker, f"{name}.a", [f"{name}.here"]) as subscription,
+            publishing(broker, mixed) as outcomes,
+        ):
+            await acknowledged(subscription, 3)
+            assert await within_deadline(outcomes) == [CONFIRMED, UNROUTABLE] * 3
 
     async def test_an_empty_batch_has_no_outcomes(self, broker: Broker) -> None:
         assert list(await publish(broker, [])) == []
@@ -71,10 +75,12 @@ class BrokerConformance:
 
     async def test_a_batch_of_a_thousand_is_confirmed_and_complete(self, broker: Broker, name: str) -> None:
         messages = batch(name, 1_000)
-        async with subscribed(broker, f"{name}.a", [name]) as subscription:
-            async with publishing(broker, messages) as outcomes:
-                deliveries = await acknowledged(subscription, 1_000)
-                assert await within_deadline(outcomes) == [CONFIRMED] * 1_000
+        async with (
+            subscribed(broker, f"{name}.a", [name]) as subscription,
+            publishing(broker, messages) as outcomes,
+        ):
+            deliveries = await acknowledged(subscription, 1_000)
+            assert await within_deadline(outcomes) == [CONFIRMED] * 1_000
         assert [delivery.message_id for delivery in deliveries] == [each.message_id for each in messages]
 
     async def test_several_tasks_may_publish_at_once(self, broker: Broker, name: str) -> None:
@@ -102,10 +108,12 @@ class BrokerConformance:
     async def test_a_body_of_any_size_arrives_whole(self, broker: Broker, name: str, size: int) -> None:
         body = (bytes(range(256)) * (size // 256 + 1))[:size]
         messages = [Message(routing_key=name, body=body, message_id=str(number)) for number in range(3)]
-        async with subscribed(broker, f"{name}.a", [name]) as subscription:
-            async with publishing(broker, messages) as outcomes:
-                deliveries = await acknowledged(subscription, 3)
-                await within_deadline(outcomes)
+        async with (
+            subscribed(broker, f"{name}.a", [name]) as subscription,
+            publishing(broker, messages) as outcomes,
+        ):
+            deliveries = await acknowledged(subscription, 3)
+            await within_deadline(outcomes)
         assert [delivery.body for delivery in deliveries] == [body] * 3
 
     @pytest.mark.parametrize("field", ["message_id", "routing_key", "headers"])
@@ -131,20 +139,22 @@ class BrokerConformance:
         async with (
             subscribed(broker, f"{name}.a", [name]) as one,
             subscribed(broker, f"{name}.b", [name]) as two,
+            publishing(broker, messages) as outcomes,
         ):
-            async with publishing(broker, messages) as outcomes:
-                for subscription in (one, two):
-                    deliveries = await acknowledged(subscription, 5)
-                    assert [each.body for each in deliveries] == [each.body for each in messages]
-                assert await within_deadline(outcomes) == [CONFIRMED] * 5
+            for subscription in (one, two):
+                deliveries = await acknowledged(subscription, 5)
+                assert [each.body for each in deliveries] == [each.body for each in messages]
+            assert await within_deadline(outcomes) == [CONFIRMED] * 5
 
     async def test_a_queue_gets_each_of_its_routing_keys_only(self, broker: Broker, name: str) -> None:
         keys = [f"{name}.one", f"{name}.other", f"{name}.two"]
         messages = [Message(routing_key=key, body=key.encode(), message_id=key) for key in keys]
-        async with subscribed(broker, f"{name}.a", [keys[0], keys[2]]) as subscription:
-            async with publishing(broker, messages) as outcomes:
-                deliveries = await acknowledged(subscription, 2)
-                assert await within_deadline(outcomes) == [CONFIRMED, UNROUTABLE, CONFIRMED]
+        async with (
+            subscribed(broker, f"{name}.a", [keys[0], keys[2]]) as subscription,
+            publishing(broker, messages) as outcomes,
+        ):
+            deliveries = await acknowledged(subscription, 2)
+            assert await within_deadline(outcomes) == [CONFIRMED, UNROUTABLE, CONFIRMED]
         assert [delivery.routing_key for delivery in deliveries] == [keys[0], keys[2]]
 
     async def test_subscriptions_of_one_queue_share_its_messages(self, broker: Broker, name: str) -> None:
@@ -162,10 +172,12 @@ class BrokerConformance:
     async def test_a_queue_keeps_its_messages_while_nobody_reads_it(self, broker: Broker, name: str) -> None:
         async with subscribed(broker, f"{name}.a", [name]):
             pass
-        async with publishing(broker, batch(name, 3)) as outcomes:
-            async with subscribed(broker, f"{name}.a", [name]) as subscription:
-                deliveries = await acknowledged(subscription, 3)
-                assert await within_deadline(outcomes) == [CONFIRMED] * 3
+        async with (
+            publishing(broker, batch(name, 3)) as outcomes,
+            subscribed(broker, f"{name}.a", [name]) as subscription,
+        ):
+            deliveries = await acknowledged(subscription, 3)
+            assert await within_deadline(outcomes) == [CONFIRMED] * 3
         assert [delivery.body for delivery in deliveries] == [b"0", b"1", b"2"]
 
     # receiving and acknowledging

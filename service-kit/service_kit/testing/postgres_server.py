@@ -14,7 +14,7 @@ import asyncpg
 from service_kit.testing.blocking import run_blocking
 from service_kit.testing.wheel_postgres import wheel_postgres
 
-Migrate = Callable[[str], Awaitable[None] | None]
+Migrate = Callable[[str], Awaitable[object] | None]
 """Brings the empty database behind a DSN to the newest schema. A sync one is called in a thread."""
 
 LOCAL_DSNS = (

@@ -83,7 +83,7 @@ class DataFolder:
             programs.run("initdb", "-D", str(unfinished), *_INITDB_OPTIONS, account=account)
             unfinished.rename(self.data)
         except OSError as error:
-            raise StartupError(f"cannot write to {self.path}: {error.strerror}") from error
+            raise StartupError(f"cannot write to {error.filename or self.path}: {error.strerror}") from error
         except programs.ProgramFailed as error:
             raise StartupError(f"no database could be made in {self.path}: {error}") from error
         finally:

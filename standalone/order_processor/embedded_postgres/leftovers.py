@@ -1,7 +1,6 @@
 """What a run that was killed may have left: a server that lives on, and files that name a process."""
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -15,22 +14,26 @@ _POLL_SECONDS = 0.02
 _PID, _SOCKET_FOLDER, _STATUS = 0, 4, 7
 
 
-def clear(data: Path, socket_folder_prefix: str, *, within_seconds: float) -> None:
-    """Stop the server that an earlier run left on `data`, and remove what it left elsewhere.
+def stop_server_on(data: Path, *, within_seconds: float) -> None:
+    """Stop the server that an earlier run left on `data`, so that another can be started there.
 
-    It is restarted rather than adopted: it may be of an older release, with other settings. Raises
-    StartupError when it does not stop.
+    It is not adopted: it may be of an older release, with other settings. Raises StartupError when it does
+    not stop.
     """
     lines = _pid_file(data)
-    if not lines or not lines[_PID].strip().isdigit():
+    process = _process(int(lines[_PID])) if lines and lines[_PID].strip().isdigit() else None
+    if process is None:
         return
-    process = _process(int(lines[_PID]))
-    if process is not None and _serves(process, data):
+    if _serves(process, data):
         stop(process.pid, lambda: None if _lives(process) else 0, within_seconds=within_seconds)
-    elif process is not None and process.name() != "postgres":
-        _declare_stale(data, lines)
-    if len(lines) > _SOCKET_FOLDER and Path(lines[_SOCKET_FOLDER]).name.startswith(socket_folder_prefix):
-        shutil.rmtree(lines[_SOCKET_FOLDER], ignore_errors=True)
+    if not _lives(process) or not _is_postgres(process):
+        _declare_stale(data)
+
+
+def socket_folder_of(data: Path) -> Path | None:
+    """Where the last server on `data` had its socket, unless it was stopped in order."""
+    lines = _pid_file(data)
+    return Path(lines[_SOCKET_FOLDER]) if len(lines) > _SOCKET_FOLDER else None
 
 
 def stop(pid: int, ended: Callable[[], int | None], *, within_seconds: float) -> None:
@@ -67,18 +70,31 @@ def _process(pid: int) -> psutil.Process | None:
 
 
 def _lives(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-
-
-def _serves(process: psutil.Process, data: Path) -> bool:
     try:
-        return process.name() == "postgres" and str(data) in process.cmdline()
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _is_postgres(process: psutil.Process) -> bool:
+    try:
+        return bool(process.name() == "postgres")
     except psutil.Error:
         return False
 
 
-def _declare_stale(data: Path, lines: list[str]) -> None:
-    # The number was given to another program since, as happens in containers and after a reboot. PostgreSQL
-    # would not start; it takes the number of its own parent, though, for a sign that the file is stale. The
-    # file stays, because it also tells PostgreSQL which shared memory to look at.
-    (data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+def _serves(process: psutil.Process, data: Path) -> bool:
+    try:
+        command_line = process.cmdline()
+    except psutil.Error:
+        return False
+    # A process that is just ending has no command line any more, but may still be in the way.
+    return _is_postgres(process) and (not command_line or str(data) in command_line)
+
+
+def _declare_stale(data: Path) -> None:
+    # The number is that of a zombie, or was given to another program since, as happens in containers and
+    # after a reboot. PostgreSQL would not start; but the number of its own parent tells it that the file is
+    # stale. The file stays, because it also tells PostgreSQL which shared memory to look at.
+    if lines := _pid_file(data):
+        (data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")

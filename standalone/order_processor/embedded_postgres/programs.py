@@ -1,6 +1,7 @@
 """The programs of the wheel, and how they are run."""
 
 import os
+import re
 import subprocess
 import tempfile
 from importlib.util import find_spec
@@ -26,13 +27,18 @@ def folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
 
 
-def run(program: str, *arguments: str, account: Account | None = None) -> None:
-    """Run `program` to its end, as `account`. Raises ProgramFailed."""
+def run(program: str, *arguments: str, account: Account | None = None) -> str:
+    """Run `program` to its end, as `account`, and return its output. Raises ProgramFailed."""
     with tempfile.TemporaryFile() as output:
         process = launch(program, *arguments, log=output, account=account)
-        if process.wait() != 0:
-            output.seek(0)
-            raise ProgramFailed(telling_line(output.read().decode(errors="replace")))
+        exit_code = process.wait()
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if exit_code < 0:
+        raise ProgramFailed(f"{program} was ended by signal {-exit_code}")
+    if exit_code > 0:
+        raise ProgramFailed(telling_line(text))
+    return text
 
 
 def launch(
@@ -50,15 +56,18 @@ def launch(
             start_new_session=True,
             preexec_fn=account.become if account else None,
         )
-    except (OSError, subprocess.SubprocessError) as error:
+    except subprocess.SubprocessError as error:
+        raise StartupError(
+            f"{program} does not run as root, and this root may not become another user"
+        ) from error
+    except OSError as error:
         raise StartupError(f"{program} cannot be run: {error}") from error
 
 
 def telling_line(output: str) -> str:
-    """The line that says what went wrong: PostgreSQL follows it with others that only say what it did then."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    causes = [line for line in lines if any(word in line for word in ("PANIC:", "FATAL:", "error:"))]
-    return (causes or lines or ["it said nothing"])[-1]
+    """What went wrong, in one line; the lines after it only say what PostgreSQL did then."""
+    causes = re.findall(r"(?:PANIC|FATAL|error):\s+(.+)", output)
+    return str((causes or output.strip().splitlines() or [""])[-1]).strip() or "it said nothing"
 
 
 def _environment() -> dict[str, str]:

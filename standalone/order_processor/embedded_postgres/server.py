@@ -1,14 +1,11 @@
 """Starting and stopping: one server on one data folder, owned by one process."""
 
-import os
-import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from urllib.parse import quote
 
-from order_processor.embedded_postgres import leftovers, programs
+from order_processor.embedded_postgres import leftovers, programs, socket_folder
 from order_processor.embedded_postgres.account import Account, account_for
 from order_processor.embedded_postgres.data_folder import DataFolder
 from service_kit.errors import StartupError
@@ -16,8 +13,6 @@ from service_kit.errors import StartupError
 START_SECONDS_MAX = 600.0
 """Crash recovery replays what was written since the last checkpoint; it may take minutes on a slow disk."""
 STOP_SECONDS_MAX = 60.0
-SOCKET_FOLDER_PREFIX = "order-processor-"
-_SOCKET_PATH_BYTES_MAX = 107
 _PORT = 5432
 _POLL_SECONDS = 0.02
 
@@ -31,6 +26,7 @@ _SETTINGS = {
     "max_wal_size": "256MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
+    "max_logical_replication_workers": "0",
     "io_method": "sync",
     "jit": "off",
     "log_checkpoints": "off",
@@ -74,41 +70,49 @@ class EmbeddedPostgres:
         """The DSN of `database`, as superuser; the same until `stop`. The server must have been started."""
         if self._socket_folder is None:
             raise RuntimeError("the server was not started")
-        return f"postgresql://postgres@/{database}?host={quote(str(self._socket_folder))}&port={_PORT}"
+        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self._socket_folder))}&port={_PORT}"
 
     def ensure_database(self, database: str) -> str:
         """Create `database` unless it is there, and return its DSN."""
+        connection = ("-w", "-h", str(self._socket_folder), "-p", str(_PORT), "-U", "postgres")
         try:
-            programs.run(
-                "createdb", "-w", "-h", str(self._socket_folder), "-p", str(_PORT), "-U", "postgres", database
+            names = programs.run(
+                "psql", "-At", "-c", "SELECT datname FROM pg_database", *connection, "postgres"
             )
+            if database not in names.splitlines():
+                programs.run("createdb", *connection, database)
         except programs.ProgramFailed as error:
-            if "already exists" not in str(error):
-                raise StartupError(f"the database {database} could not be created: {error}") from error
+            raise StartupError(f"the database {database} could not be created: {error}") from error
         return self.dsn(database)
 
     def stop(self) -> None:
-        """Stop the server, its data complete on disk, and give the folder free. Safe before start and twice."""
+        """Stop the server, its data complete on disk, and free the folder. Safe before start and twice."""
         if self._process is not None:
             leftovers.stop(self._process.pid, self._process.poll, within_seconds=STOP_SECONDS_MAX)
             self._process = None
         if self._socket_folder is not None:
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
+            socket_folder.remove(self._socket_folder)
             self._socket_folder = None
         self._folder.unlock()
 
     def _start(self) -> None:
         account = account_for(self._folder.path, programs.folder())
         if self._folder.holds_data():
-            leftovers.clear(self._folder.data, SOCKET_FOLDER_PREFIX, within_seconds=STOP_SECONDS_MAX)
+            self._clear_leftovers()
         else:
             self._folder.create_data(account)
         if self._socket_folder is None:
-            self._socket_folder = _new_socket_folder(account)
+            self._socket_folder = socket_folder.create(account, port=_PORT)
         deadline = time.monotonic() + START_SECONDS_MAX
         while not self._reached_readiness(account, deadline):
             # The children of a server that was killed may live a moment longer and hold its memory.
             time.sleep(_POLL_SECONDS * 10)
+
+    def _clear_leftovers(self) -> None:
+        left = leftovers.socket_folder_of(self._folder.data)
+        leftovers.stop_server_on(self._folder.data, within_seconds=STOP_SECONDS_MAX)
+        if left != self._socket_folder:
+            socket_folder.remove(left)
 
     def _reached_readiness(self, account: Account | None, deadline: float) -> bool:
         """Start the server once and wait; False when it is worth another try."""
@@ -138,19 +142,3 @@ class EmbeddedPostgres:
             return programs.launch(
                 "postgres", "-D", str(self._folder.data), *options, log=log, account=account
             )
-
-
-def _new_socket_folder(account: Account | None) -> Path:
-    """A short, private folder: the path of the data may be longer than a socket's path may be."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        if (
-            len(os.fsencode(parent)) + len(f"/{SOCKET_FOLDER_PREFIX}12345678/.s.PGSQL.{_PORT}")
-            <= _SOCKET_PATH_BYTES_MAX
-        ):
-            folder = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir=parent))
-            if account:
-                os.chown(folder, account.user_id, account.group_id)
-            return folder
-    raise StartupError(
-        "no temporary folder has a path short enough for a socket: set TMPDIR to a shorter one"
-    )

@@ -1,0 +1,1 @@
+"""Black-box tests: both services as real processes, on real servers."""

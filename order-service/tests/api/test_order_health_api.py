@@ -1,0 +1,129 @@
+"""`/health`, `/ready` and `/metrics`."""
+
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from service_kit.inprocess import InProcessBroker
+from service_kit.message import Message
+from service_kit.testing.eventually import eventually
+
+SECRET_ID = "an-id-that-no-label-may-hold"
+
+
+def body(order_id: str) -> dict[str, Any]:
+    return {"order_id": order_id, "customer_id": "c-1", "items": [{"sku": "laptop", "quantity": 1, "price": 5}]}
+
+
+async def samples(client: httpx.AsyncClient) -> dict[str, float]:
+    """Every sample as `name{label=value,…}`."""
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {
+        sample.name + "{" + ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items())) + "}": sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+async def test_health_names_the_service(client: httpx.AsyncClient) -> None:
+    response = await client.get("/health")
+
+    assert response.status_code == 200
+    assert response.json() == {"service": "order-service", "status": "ok"}
+
+
+async def test_ready_has_an_entry_for_each_dependency(client: httpx.AsyncClient) -> None:
+    response = await client.get("/ready")
+
+    assert response.status_code == 200
+    checks = response.json()["checks"]
+    assert checks.keys() == {"database", "broker", "relay", "migrations"}
+    assert all(check["ok"] for check in checks.values())
+
+
+async def test_every_metric_is_there_from_the_beginning(client: httpx.AsyncClient) -> None:
+    await client.get("/health")
+
+    seen = await samples(client)
+
+    assert {
+        "orders_created_total{}",
+        "events_failed_total{}",
+        "events_moved_to_dlq_total{}",
+        "outbox_pending{}",
+        "outbox_oldest_created_timestamp_seconds{}",
+        "order_processing_seconds_count{}",
+        "order_processing_seconds_sum{}",
+        "consumer_batch_size_count{}",
+        "http_request_duration_seconds_count{method=GET,route=/health,status=200}",
+    } <= seen.keys()
+    assert seen["orders_created_total{}"] == 0
+
+
+async def test_the_metrics_follow_an_order_to_its_end(client: httpx.AsyncClient, broker: InProcessBroker) -> None:
+    async with broker.subscribe("processor-service.order.created", ["order.created"], prefetch=10) as subscription:
+        await client.post("/orders", json=body("a"))
+        await client.post("/orders", json=body("a"))
+        await client.post("/orders", json=body("b"))
+        while (await samples(client)).get("events_published_total{event_type=order.created}") != 2:
+            deliveries = await subscription.receive(10)
+            await subscription.acknowledge(deliveries[-1])
+    results = [
+        Message(
+            routing_key="order.processed",
+            body=f'{{"order_id": "{order_id}", "status": "{status}", "fail_reason": "why", "version": 2}}'.encode(),
+            message_id=order_id,
+        )
+        for order_id, status in [("a", "success"), ("b", "failed"), ("b", "failed")]
+    ]
+
+    await broker.publisher().publish(results)
+
+    seen = await samples(client)
+    assert seen["orders_created_total{}"] == 2
+    assert seen["orders_processed_total{status=done}"] == 1
+    assert seen["orders_processed_total{status=failed}"] == 1
+    assert seen["order_processing_seconds_count{}"] == 2
+    assert seen["consumer_batch_size_sum{}"] == 3
+    assert seen["http_request_duration_seconds_count{method=POST,route=/orders,status=201}"] == 3
+
+
+async def test_the_backlog_is_measured(client: httpx.AsyncClient) -> None:
+    await client.post("/orders", json=body("a"))
+
+    async def backlog_is_seen() -> bool:
+        seen = await samples(client)
+        return seen["outbox_pending{}"] == 1 and seen["outbox_oldest_created_timestamp_seconds{}"] > 1.7e9
+
+    await eventually(backlog_is_seen)
+
+
+async def test_dead_letters_and_failed_events_are_counted(client: httpx.AsyncClient, broker: InProcessBroker) -> None:
+    unknown = b'{"order_id": "unknown", "status": "success", "version": 2}'
+    bodies = [b"poison", unknown]
+
+    await broker.publisher().publish(
+        [Message(routing_key="order.processed", body=body, message_id="m") for body in bodies]
+    )
+
+    seen = await samples(client)
+    assert seen["events_moved_to_dlq_total{}"] == 1
+    assert seen["events_failed_total{}"] == 2
+
+
+async def test_no_id_is_ever_a_label(client: httpx.AsyncClient, broker: InProcessBroker) -> None:
+    await client.post("/orders", json=body(SECRET_ID) | {"customer_id": SECRET_ID})
+    await client.post("/orders", json=body(SECRET_ID) | {"customer_id": "another"})
+    await client.get(f"/orders/{SECRET_ID}")
+    await client.get(f"/orders/{SECRET_ID}-2")
+    await client.get(f"/{SECRET_ID}")
+    await client.request("DELETE", f"/orders/{SECRET_ID}")
+    result = f'{{"order_id": "{SECRET_ID}", "status": "failed", "fail_reason": "{SECRET_ID}", "version": 2}}'
+    await broker.publisher().publish(
+        [Message(routing_key="order.processed", body=result.encode(), message_id=SECRET_ID)]
+    )
+
+    assert SECRET_ID not in (await client.get("/metrics")).text

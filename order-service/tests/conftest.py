@@ -1,0 +1,80 @@
+"""What the tests of order-service share: a migrated and empty database."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import hypothesis
+import pytest
+import pytest_asyncio
+
+from order_service.main import MIGRATIONS
+from service_kit.postgres.database import Database
+from service_kit.testing.postgres_server import PostgresServer, fresh_database
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("order-service", deadline=None)
+hypothesis.settings.load_profile("order-service")
+
+
+# Making and dropping a database takes longer than most tests, so that they share one, and find it empty.
+EMPTY = "DELETE FROM orders; DELETE FROM outbox; DELETE FROM processed_inbox; DELETE FROM retry_queue; DELETE FROM dead_letter_queue"
+DISCONNECT_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_dsn(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    async with fresh_database(postgres_server, "order-service", MIGRATIONS.upgrade) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def dsn(shared_dsn: str) -> str:
+    """A migrated database without rows, to which nobody is connected."""
+    connection = await asyncpg.connect(shared_dsn)
+    await connection.execute(DISCONNECT_OTHERS)
+    await connection.execute(EMPTY)
+    await connection.close()
+    return shared_dsn
+
+
+@pytest.fixture
+async def own_dsn(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """A migrated database for tests that change the tables themselves."""
+    async with fresh_database(postgres_server, "order-service", MIGRATIONS.upgrade) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    async with Database(dsn, application_name="order-service-tests") as database:
+        yield database
+
+
+@pytest.fixture
+async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection beside those of the service: to look, and to interfere."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+@pytest.fixture(scope="session")
+def order_created_schema() -> dict[str, Any]:
+    return _schema("order.created")
+
+
+def _schema(event_type: str) -> dict[str, Any]:
+    """The JSON Schema of an event; the folder is there in the repository, but not in the service's image."""
+    folder = Path(__file__).parents[2] / "contracts"
+    if not folder.is_dir():
+        pytest.skip("contracts/ is not beside the service's folder")
+    schema: dict[str, Any] = json.loads((folder / f"{event_type}.schema.json").read_text(encoding="utf-8"))
+    return schema

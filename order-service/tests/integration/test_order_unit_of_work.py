@@ -1,0 +1,176 @@
+"""Applying results on real PostgreSQL: the guards stand in SQL."""
+
+import asyncio
+from collections.abc import Iterable
+from decimal import Decimal
+
+import asyncpg
+import pytest
+
+from order_service.application.apply_processed import Applied, apply_processed
+from order_service.application.ports import CreateOrder, Finished, ProcessedOrder
+from order_service.domain.order import Item, OrderId, Status, new_order
+from order_service.infrastructure.intake import PostgresIntake
+from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.unit_of_work import OrderUnitOfWork
+from service_kit.lifecycle import Wakeup
+from service_kit.postgres.database import Database
+from service_kit.testing.eventually import eventually
+
+
+def result(order_id: str = "o-1", version: int = 2, fail_reason: str | None = None) -> ProcessedOrder:
+    return ProcessedOrder(
+        key=f"order.processed:{order_id}:{version}",
+        order_id=OrderId(order_id),
+        status=Status.FAILED if fail_reason else Status.DONE,
+        fail_reason=fail_reason,
+        version=version,
+    )
+
+
+async def pending_orders(database: Database, order_ids: Iterable[str]) -> None:
+    items = [Item(sku="laptop", quantity=1, price=Decimal(1))]
+    orders = [new_order(order_id, "c-1", items) for order_id in order_ids]
+    commands = [CreateOrder(order=order, traceparent="trace") for order in orders]
+    await PostgresIntake(database, Wakeup(), OrderMetrics()).insert_new(commands)
+
+
+@pytest.fixture
+async def uow(database: Database) -> OrderUnitOfWork:
+    """And a pending order `o-1`."""
+    await pending_orders(database, ["o-1"])
+    return OrderUnitOfWork(database, Wakeup())
+
+
+async def stored(connection: asyncpg.Connection, order_id: str = "o-1") -> tuple[str, int, str | None]:
+    record = await connection.fetchrow("SELECT status, version, fail_reason FROM orders WHERE order_id = $1", order_id)
+    assert record is not None
+    return record["status"], record["version"], record["fail_reason"]
+
+
+async def finish(uow: OrderUnitOfWork, *results: ProcessedOrder) -> list[Finished]:
+    """Past inbox and use case, to the statement itself."""
+    async with uow:
+        finished = await uow.orders.finish(results)
+        await uow.commit()
+    return list(finished)
+
+
+async def test_a_success_makes_the_order_done(uow: OrderUnitOfWork, connection: asyncpg.Connection) -> None:
+    applied = await apply_processed([result()], uow)
+
+    assert applied.outcomes == [Applied.APPLIED]
+    assert await stored(connection) == ("done", 2, None)
+    [finished] = applied.finished
+    assert (finished.order_id, finished.status) == ("o-1", Status.DONE)
+    assert finished.seconds >= 0
+
+
+async def test_a_failure_keeps_its_reason(uow: OrderUnitOfWork, connection: asyncpg.Connection) -> None:
+    await apply_processed([result(fail_reason="Too fatty food 🍟")], uow)
+
+    assert await stored(connection) == ("failed", 2, "Too fatty food 🍟")
+
+
+async def test_the_time_to_the_final_status_counts_from_the_creation(
+    uow: OrderUnitOfWork, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("UPDATE orders SET created_at = now() - interval '1 h'")
+
+    [finished] = await finish(uow, result())
+
+    assert 3_600 <= finished.seconds < 7_200
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_a_version_that_is_not_newer_changes_nothing(
+    uow: OrderUnitOfWork, connection: asyncpg.Connection, version: int
+) -> None:
+    await connection.execute("UPDATE orders SET version = 3")
+
+    assert await finish(uow, result(version=version)) == []
+    assert await stored(connection) == ("pending", 3, None)
+
+
+@pytest.mark.parametrize("status", ["done", "failed"])
+async def test_a_final_order_stays_final_whatever_version_comes(
+    uow: OrderUnitOfWork, connection: asyncpg.Connection, status: str
+) -> None:
+    await connection.execute("UPDATE orders SET version = 2, status = $1", status)
+
+    assert await finish(uow, result(version=9, fail_reason="late")) == []
+    assert await stored(connection) == (status, 2, None)
+
+
+async def test_a_duplicate_result_changes_nothing(uow: OrderUnitOfWork, connection: asyncpg.Connection) -> None:
+    await apply_processed([result()], uow)
+    before = await connection.fetch("TABLE orders")
+
+    assert (await apply_processed([result()], uow)).outcomes == [Applied.IGNORED]
+    assert await connection.fetch("TABLE orders") == before
+
+
+async def test_a_duplicate_changes_nothing_even_when_its_key_was_forgotten(
+    uow: OrderUnitOfWork, connection: asyncpg.Connection
+) -> None:
+    await apply_processed([result()], uow)
+    await connection.execute("DELETE FROM processed_inbox")
+
+    assert (await apply_processed([result(fail_reason="again")], uow)).outcomes == [Applied.IGNORED]
+    assert await stored(connection) == ("done", 2, None)
+
+
+async def test_a_result_of_an_unknown_order_keeps_its_key_free(
+    uow: OrderUnitOfWork, database: Database, connection: asyncpg.Connection
+) -> None:
+    assert (await apply_processed([result("later"), result()], uow)).outcomes == [Applied.UNKNOWN_ORDER, Applied.APPLIED]
+    assert [record[0] for record in await connection.fetch("SELECT event_key FROM processed_inbox")] == [result().key]
+
+    await pending_orders(database, ["later"])
+
+    assert (await apply_processed([result("later")], uow)).outcomes == [Applied.APPLIED]
+
+
+async def test_leaving_without_commit_rolls_everything_back(
+    uow: OrderUnitOfWork, connection: asyncpg.Connection
+) -> None:
+    async with uow:
+        assert await uow.inbox.accept([result().key]) == {result().key}
+        assert len(await uow.orders.finish([result()])) == 1
+
+    assert await stored(connection) == ("pending", 1, None)
+    assert await connection.fetchval("SELECT count(*) FROM processed_inbox") == 0
+
+
+async def test_a_concurrent_duplicate_waits_for_the_first_and_then_changes_nothing(
+    uow: OrderUnitOfWork, database: Database, connection: asyncpg.Connection
+) -> None:
+    async def waits() -> bool:
+        return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    async with uow:
+        await uow.orders.lock([OrderId("o-1")])
+        await uow.inbox.accept([result().key])
+        await uow.orders.finish([result()])
+        second = asyncio.create_task(apply_processed([result()], OrderUnitOfWork(database, Wakeup())))
+        await eventually(waits)
+        await uow.commit()
+
+    assert (await second).outcomes == [Applied.IGNORED]
+    assert await stored(connection) == ("done", 2, None)
+
+
+async def test_two_units_of_work_apply_each_of_many_duplicates_once_and_without_deadlock(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    order_ids = [f"o-{number:03}" for number in range(300)]
+    await pending_orders(database, order_ids)
+    results = [result(order_id) for order_id in order_ids]
+
+    both = await asyncio.gather(
+        apply_processed(results, OrderUnitOfWork(database, Wakeup())),
+        apply_processed(results[::-1], OrderUnitOfWork(database, Wakeup())),
+    )
+
+    assert sorted(order.order_id for applied in both for order in applied.finished) == order_ids
+    assert await connection.fetchval("SELECT count(*) FROM orders WHERE status = 'done' AND version = 2") == 300

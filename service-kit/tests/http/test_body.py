@@ -1,0 +1,117 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service_kit.http.body import read_body
+from service_kit.http.protocol import HttpLimits
+from service_kit.http.server import HttpServer
+from service_kit.observability.metrics import Metrics
+from service_kit.testing.eventually import eventually
+
+Serve = Callable[..., Awaitable[HttpServer]]
+Raw = Callable[[HttpServer, bytes], Awaitable[bytes]]
+
+
+async def length(request: Request) -> Response:
+    return Response(str(len(await read_body(request, bytes_max=100_000, seconds_max=0.2))))
+
+
+ROUTES = [Route("/", length, methods=["POST"])]
+
+
+async def chunks(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"x" * 10_000
+
+
+async def test_a_body_of_exactly_the_limit_is_read(serve: Serve) -> None:
+    server = await serve(ROUTES)
+
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        plain = await client.post("/", content=b"x" * 100_000)
+        streamed = await client.post("/", content=chunks(10))
+        empty = await client.post("/")
+
+    assert [plain.text, streamed.text, empty.text] == ["100000", "100000", "0"]
+
+
+async def test_a_larger_body_is_refused_whether_announced_or_streamed(serve: Serve) -> None:
+    server = await serve(ROUTES)
+
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        announced = await client.post("/", content=b"x" * 100_001)
+        streamed = await client.post("/", content=chunks(11))
+
+    assert [announced.status_code, streamed.status_code] == [413, 413]
+    assert announced.json()["error_type"] == "PayloadTooLarge"
+    assert "100000 bytes" in announced.json()["detail"]
+
+
+async def test_a_body_announced_too_large_is_refused_before_it_is_sent(serve: Serve) -> None:
+    server = await serve(ROUTES)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100001\r\nexpect: 100-continue\r\n\r\n")
+
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.close()
+
+
+async def test_after_a_refused_body_the_connection_serves_the_next_request(serve: Serve, raw: Raw) -> None:
+    server = await serve(ROUTES)
+    refused = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100001\r\n\r\n" + b"x" * 100_001
+    good = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
+
+    answers = await raw(server, refused + good)
+
+    assert answers.startswith(b"HTTP/1.1 413 ")
+    assert answers.endswith(b"\r\n\r\n2")
+
+
+async def test_of_a_refused_body_only_so_much_is_read(serve: Serve) -> None:
+    server = await serve(ROUTES, HttpLimits(dropped_bytes_max=200_000))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.write(b"x" * 1_000_000)
+
+    with suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+
+
+async def test_of_a_refused_body_nothing_is_awaited_for_long(serve: Serve, raw: Raw) -> None:
+    server = await serve(ROUTES, HttpLimits(dropped_seconds_max=0.1))
+
+    answer = await raw(server, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\nx")
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_body_that_does_not_come_is_a_problem_408(serve: Serve, raw: Raw) -> None:
+    server = await serve(ROUTES)
+
+    answer = await raw(server, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhel")
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"error_type":"RequestTimeout"' in answer
+
+
+async def test_a_client_that_goes_away_in_its_body_leaves_no_error(serve: Serve, metrics: Metrics) -> None:
+    server = await serve(ROUTES)
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhel")
+    await writer.drain()
+    writer.close()
+
+    labels = {"method": "POST", "route": "/", "status": "499"}
+    await eventually(
+        lambda: metrics.registry.get_sample_value("http_request_duration_seconds_count", labels) == 1
+    )

@@ -1,0 +1,81 @@
+"""PostgreSQL keeps the promises that the fakes keep (`tests/core/test_fake_stores.py`)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+
+from service_kit.inbox import Inbox
+from service_kit.outbox import OutboxEvent
+from service_kit.postgres.database import Database
+from service_kit.postgres.dead_letters import PostgresDeadLetters
+from service_kit.postgres.failures import PostgresFailures
+from service_kit.postgres.inbox import PostgresInbox
+from service_kit.postgres.outbox import PostgresOutbox, add_to_outbox
+from service_kit.testing.dead_letters_conformance import DeadLettersConformance
+from service_kit.testing.failures_conformance import FailuresConformance
+from service_kit.testing.inbox_conformance import InboxConformance
+from service_kit.testing.outbox_conformance import OutboxConformance
+from service_kit.testing.stores_conformance import RETRY_POLICY
+
+# The database's clock cannot be moved, but all that it has written can.
+AGE = """
+WITH age AS (SELECT $1 * interval '1 s' AS seconds),
+aged_outbox AS (UPDATE outbox SET created_at = created_at - seconds, due_at = due_at - seconds FROM age),
+aged_retries AS (
+    UPDATE retry_queue SET first_failed_at = first_failed_at - seconds, due_at = due_at - seconds FROM age
+)
+UPDATE dead_letter_queue SET moved_to_dlq_at = moved_to_dlq_at - seconds FROM age
+"""
+
+SINCE_FIRST_FAILURE = (
+    "SELECT extract(epoch FROM now() - first_failed_at)::float8 FROM retry_queue WHERE event_key = $1"
+)
+
+
+class PostgresStores:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.outbox = PostgresOutbox(database, random=Random(0), retry_policy=RETRY_POLICY)
+        self.failures = PostgresFailures(database)
+        self.dead_letters = PostgresDeadLetters(database)
+
+    @asynccontextmanager
+    async def inbox(self) -> AsyncIterator[Inbox]:
+        async with self._database.transaction() as connection:
+            yield PostgresInbox(connection)
+
+    async def add_to_outbox(self, *events: OutboxEvent) -> None:
+        async with self._database.transaction() as connection:
+            await add_to_outbox(connection, events)
+
+    async def pass_time(self, seconds: float) -> None:
+        async with self._database.connection() as connection:
+            await connection.execute(AGE, seconds)
+
+    async def seconds_since_first_failure(self, event_key: str) -> float:
+        async with self._database.connection() as connection:
+            seconds: float = await connection.fetchval(SINCE_FIRST_FAILURE, event_key)
+        return seconds
+
+
+@pytest.fixture
+async def stores(database: Database) -> PostgresStores:
+    return PostgresStores(database)
+
+
+class TestPostgresOutbox(OutboxConformance):
+    pass
+
+
+class TestPostgresInbox(InboxConformance):
+    pass
+
+
+class TestPostgresFailures(FailuresConformance):
+    pass
+
+
+class TestPostgresDeadLetters(DeadLettersConformance):
+    pass

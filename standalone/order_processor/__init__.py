@@ -1,0 +1,1 @@
+"""Both services in one process, on embedded parts: the `order-processor` command."""
