@@ -2,17 +2,16 @@
 
     python bench/database_access.py [--rounds 9] [--seconds 1] [--dsn postgresql://…]
 
-Measures the two statements that requests run: the insert of a batch of orders with their events, and the look
-at one order. One caller, one connection of a pool, prepared statements. In each round every way has its turn,
-so that noise meets all of them alike. Prints medians over the rounds, in microseconds of wall time and of this
-process's CPU, and the median of the ratios to asyncpg within a round.
+Measures the two statements that requests run: the insert of a batch of orders with their events, and the
+look at one order. One caller, one connection of a pool, prepared statements. In each round every way has its
+turn, so that noise meets all of them alike. Prints medians over the rounds, in microseconds of wall time and
+of this process's CPU, and the median of the ratios to asyncpg within a round.
 
 psycopg is no dependency of the project: install `psycopg[binary,pool]` into an environment made for this. The
 database is made for the run, on the server of `--dsn`, and dropped afterwards.
 """
 
 import argparse
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,7 +32,7 @@ from order_service.infrastructure.events import encode_items, order_created
 from order_service.infrastructure.intake import FIND, INSERT_NEW
 from order_service.main import MIGRATIONS
 from service_kit.postgres.database import Database
-from service_kit.testing.postgres_server import LOCAL_DSNS, PostgresServer, fresh_database
+from service_kit.testing.postgres_server import LOCAL_DSNS, PostgresServer, fresh_database, postgres_for_tests
 
 BATCH_ORDERS = 100
 BATCHES_PER_SECOND_MAX = 500
@@ -256,16 +255,20 @@ def _ratio(values: Sequence[float], base: Sequence[float]) -> float:
     return median(value / other for value, other in zip(values, base, strict=True))
 
 
-async def main() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description="What a statement costs the client.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--dsn", default=LOCAL_DSNS[0], help="a role that may create databases")
     options = parser.parse_args()
-    server = PostgresServer(dsn=options.dsn)
+    with postgres_for_tests(options.dsn) as server:
+        uvloop.run(on_a_fresh_database(server, options.rounds, options.seconds))
+
+
+async def on_a_fresh_database(server: PostgresServer, rounds: int, seconds: float) -> None:
     async with fresh_database(server, "orders", MIGRATIONS.upgrade) as dsn:
-        await compare(dsn, options.rounds, options.seconds)
+        await compare(dsn, rounds, seconds)
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    main()

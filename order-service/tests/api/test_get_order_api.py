@@ -4,10 +4,6 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-import pytest
-
-from service_kit.service import Service
-
 IDS = [
     "o-1",
     "заказ №1",
@@ -56,23 +52,22 @@ async def test_an_order_that_does_not_exist_is_a_404(client: httpx.AsyncClient) 
     is_problem(await client.get("/orders/o-1"), 404, "OrderNotFound", "/orders/o-1")
 
 
-@pytest.mark.parametrize("order_id", IDS)
-async def test_an_order_is_found_at_its_location_whatever_its_id(client: httpx.AsyncClient, order_id: str) -> None:
-    created = await client.post("/orders", json=body(order_id))
-    assert created.status_code == 201, created.text
+async def test_an_order_is_found_at_its_location_whatever_its_id(client: httpx.AsyncClient) -> None:
+    for order_id in IDS:
+        created = await client.post("/orders", json=body(order_id))
+        assert created.status_code == 201, created.text
 
-    location = created.headers["location"]
-    read = await client.get(location)
+        read = await client.get(created.headers["location"])
 
-    assert location == f"/orders/{quote(order_id, safe='')}"
-    assert read.json()["order_id"] == order_id
+        assert created.headers["location"] == f"/orders/{quote(order_id, safe='')}"
+        assert read.json()["order_id"] == order_id
 
 
-@pytest.mark.parametrize("order_id", IDS)
-async def test_the_problem_of_an_unknown_order_names_its_path(client: httpx.AsyncClient, order_id: str) -> None:
-    path = f"/orders/{quote(order_id, safe='')}"
+async def test_the_problem_of_an_unknown_order_names_its_path(client: httpx.AsyncClient) -> None:
+    for order_id in IDS:
+        path = f"/orders/{quote(order_id, safe='')}"
 
-    is_problem(await client.get(path), 404, "OrderNotFound", path)
+        is_problem(await client.get(path), 404, "OrderNotFound", path)
 
 
 async def test_head_answers_as_get_without_a_body(client: httpx.AsyncClient) -> None:
@@ -85,52 +80,38 @@ async def test_head_answers_as_get_without_a_body(client: httpx.AsyncClient) -> 
     assert (missing.status_code, missing.content) == (404, b"")
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("GET", "/orders", {"POST"}),
-        ("HEAD", "/orders", {"POST"}),
-        ("OPTIONS", "/orders", {"POST"}),
-        ("PUT", "/orders", {"POST"}),
-        ("PROPFIND", "/orders", {"POST"}),
-        ("POST", "/orders/o-1", {"GET", "HEAD"}),
-        ("DELETE", "/orders/o-1", {"GET", "HEAD"}),
-        ("OPTIONS", "/orders/o-1", {"GET", "HEAD"}),
-        ("POST", "/health", {"GET", "HEAD"}),
-        ("POST", "/metrics", {"GET", "HEAD"}),
-    ],
-)
 async def test_a_method_that_a_path_does_not_know_is_a_405_that_names_those_it_knows(
-    client: httpx.AsyncClient, method: str, path: str, allowed: set[str]
+    client: httpx.AsyncClient,
 ) -> None:
-    response = await client.request(method, path)
+    for method, path, allowed in [
+        ("GET", "/orders", "POST"),
+        ("HEAD", "/orders", "POST"),
+        ("OPTIONS", "/orders", "POST"),
+        ("PUT", "/orders", "POST"),
+        ("PROPFIND", "/orders", "POST"),
+        ("POST", "/orders/o-1", "GET, HEAD"),
+        ("DELETE", "/orders/o-1", "GET, HEAD"),
+        ("OPTIONS", "/orders/o-1", "GET, HEAD"),
+        ("POST", "/health", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
+    ]:
+        response = await client.request(method, path)
 
-    assert response.status_code == 405
-    assert set(response.headers["allow"].split(", ")) == allowed
-    if method != "HEAD":
-        is_problem(response, 405, "MethodNotAllowed", path)
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/orders/", "/orders/a/b", "/orders/a%2Fb", "/Orders", "/orders/o-1/", "//orders", "/nothing", "/docs"]
-)
-async def test_a_path_that_leads_nowhere_is_a_404(client: httpx.AsyncClient, path: str) -> None:
-    response = await client.get(path)
-
-    is_problem(response, 404, "NotFound", path)
-
-
-@pytest.mark.parametrize("path", ["/orders/%00", "/orders/a%0Ab", "/orders/%FF", "/orders/%ED%A0%80"])
-async def test_a_path_that_cannot_hold_an_id_is_a_400(client: httpx.AsyncClient, path: str) -> None:
-    is_problem(await client.get(path), 400, "BadRequest", path)
+        assert (response.status_code, response.headers["allow"]) == (405, allowed)
+        if method != "HEAD":
+            is_problem(response, 405, "MethodNotAllowed", path)
 
 
-async def test_a_method_that_http_does_not_know_is_a_problem_too(client: httpx.AsyncClient) -> None:
+async def test_a_path_that_leads_nowhere_is_a_404(client: httpx.AsyncClient) -> None:
+    for path in ["/", "/orders/", "/orders/a/b", "/orders/a%2Fb", "/Orders", "/orders/o-1/", "/nothing", "/docs"]:
+        is_problem(await client.get(path), 404, "NotFound", path)
+
+
+async def test_a_path_that_cannot_hold_an_id_is_a_400(client: httpx.AsyncClient) -> None:
+    for path in ["/orders/%00", "/orders/a%0Ab", "/orders/%7F", "/orders/%FF", "/orders/%ED%A0%80"]:
+        is_problem(await client.get(path), 400, "BadRequest", path)
+
+
+async def test_a_method_that_http_does_not_know_is_a_problem_and_harms_nobody(client: httpx.AsyncClient) -> None:
     is_problem(await client.request("BREW", "/orders"), 400, "BadRequest", "/")
-
-
-async def test_the_service_goes_on_after_everything_that_it_refused(service: Service) -> None:
-    async with httpx.AsyncClient(base_url=service.url) as client:
-        for method, path in [("BREW", "/"), ("GET", "/orders/%FF"), ("POST", "/orders")]:
-            assert 400 <= (await client.request(method, path)).status_code < 500
-        assert (await client.post("/orders", json=body("o-1"))).status_code == 201
+    assert (await client.post("/orders", json=body("o-1"))).status_code == 201

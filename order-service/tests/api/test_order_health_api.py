@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import asyncpg
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from order_service.main import order_service
+from order_service.settings import OrderSettings
 from service_kit.inprocess import InProcessBroker
 from service_kit.message import Message
+from service_kit.service import Service
 from service_kit.testing.eventually import eventually
 
 SECRET_ID = "an-id-that-no-label-may-hold"
@@ -91,14 +95,20 @@ async def test_the_metrics_follow_an_order_to_its_end(client: httpx.AsyncClient,
     assert seen["http_request_duration_seconds_count{method=POST,route=/orders,status=201}"] == 3
 
 
-async def test_the_backlog_is_measured(client: httpx.AsyncClient) -> None:
-    await client.post("/orders", json=body("a"))
+async def test_the_backlog_is_measured(dsn: str, connection: asyncpg.Connection, broker: InProcessBroker) -> None:
+    """What waits already when the service starts, and is stopped by no queue."""
+    await connection.execute("INSERT INTO outbox (event_type, payload) VALUES ('order.created', '{}')")
+    settings = OrderSettings(db_dsn=dsn, port=0)
+    async with (
+        Service("order-service", order_service(settings, broker)) as service,
+        httpx.AsyncClient(base_url=service.url) as client,
+    ):
 
-    async def backlog_is_seen() -> bool:
-        seen = await samples(client)
-        return seen["outbox_pending{}"] == 1 and seen["outbox_oldest_created_timestamp_seconds{}"] > 1.7e9
+        async def backlog_is_seen() -> bool:
+            seen = await samples(client)
+            return seen["outbox_pending{}"] == 1 and seen["outbox_oldest_created_timestamp_seconds{}"] > 1.7e9
 
-    await eventually(backlog_is_seen)
+        await eventually(backlog_is_seen)
 
 
 async def test_dead_letters_and_failed_events_are_counted(client: httpx.AsyncClient, broker: InProcessBroker) -> None:
