@@ -20,7 +20,10 @@ hypothesis.settings.load_profile("order-service")
 
 
 # Making and dropping a database takes longer than most tests, so that they share one, and find it empty.
-EMPTY = "DELETE FROM orders; DELETE FROM outbox; DELETE FROM processed_inbox; DELETE FROM retry_queue; DELETE FROM dead_letter_queue"
+EMPTY = """
+DELETE FROM orders; DELETE FROM outbox; DELETE FROM processed_inbox;
+DELETE FROM retry_queue; DELETE FROM dead_letter_queue
+"""
 DISCONNECT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -67,14 +70,16 @@ async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture(scope="session")
-def order_created_schema() -> dict[str, Any]:
-    return _schema("order.created")
-
-
-def _schema(event_type: str) -> dict[str, Any]:
-    """The JSON Schema of an event; the folder is there in the repository, but not in the service's image."""
+def contracts_folder() -> Path:
+    """The wire format as data: in the repository, but not in an image of the service."""
     folder = Path(__file__).parents[2] / "contracts"
     if not folder.is_dir():
-        pytest.skip("contracts/ is not beside the service's folder")
-    schema: dict[str, Any] = json.loads((folder / f"{event_type}.schema.json").read_text(encoding="utf-8"))
+        pytest.skip("there is no folder contracts/ beside the service")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def order_created_schema(contracts_folder: Path) -> dict[str, Any]:
+    text = (contracts_folder / "messages" / "order.created.sent.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
     return schema

@@ -9,7 +9,7 @@ import structlog
 
 from service_kit.errors import MalformedEvent, Unavailable
 from service_kit.events import Malformed, split_events
-from service_kit.failures import FailedEvent, Postponed
+from service_kit.failures import DELAY_SECONDS_MAX, FailedEvent, Postponed
 from service_kit.lifecycle import BackgroundService
 from service_kit.message import Delivery
 from service_kit.observability.metrics import Metrics
@@ -91,6 +91,8 @@ class Consumer(BackgroundService, Generic[E]):
     An event is handled, tried again later, or set aside. An outage is none of the three: the batch in hand
     waits until the dependency answers. A batch that fails is halved until the culprit stands alone, so that
     its neighbours are not delayed by it.
+
+    No batch is ever left for the next one: an acknowledgement covers all deliveries before it.
     """
 
     name: ClassVar[str] = "consumer"
@@ -119,7 +121,7 @@ class Consumer(BackgroundService, Generic[E]):
             await self._process(deliveries)
 
     async def _process(self, deliveries: Sequence[Delivery]) -> None:
-        """Handle and settle; through an outage of the database, until it ends or we are stopped."""
+        """Handle and settle; through an outage of the database, or a defect, until it ends or we are stopped."""
         delays = pauses(self.outage_backoff, self._random)
         settlement: Settlement | None = None
         while True:
@@ -128,10 +130,10 @@ class Consumer(BackgroundService, Generic[E]):
                 await self._source.settle(deliveries, settlement)
                 self._count(settlement)
                 return
-            except Unavailable as outage:
+            except Exception as error:
                 if self.stopping or not self._source.holds(deliveries):
                     raise
-                log.warning("batch_waiting", background_service=self.name, reason=str(outage))
+                self._report(error)
                 await self.pause(next(delays))
 
     async def _handle_all(self, deliveries: Sequence[Delivery]) -> Settlement:
@@ -156,9 +158,11 @@ class Consumer(BackgroundService, Generic[E]):
             if isinstance(body, Malformed):
                 raise MalformedEvent(body.reason)
             event = self._handler.decode(delivery.routing_key, body)
-        except MalformedEvent as error:
+        except Exception as error:
+            # Bytes in, event out: whatever decoding raises would be raised again.
+            reason = str(error) if isinstance(error, MalformedEvent) else f"{type(error).__name__}: {error}"
             raw = body.body if isinstance(body, Malformed) else body
-            self._bury(FailedEvent.malformed(delivery, raw, str(error)), settlement)
+            self._bury(FailedEvent.malformed(delivery, raw, reason), settlement)
         else:
             received = Received(event, delivery.attempt, delivery.last_error, _traceparent(delivery.headers))
             pending.append(_Pending(delivery, body, received))
@@ -166,6 +170,7 @@ class Consumer(BackgroundService, Generic[E]):
     async def _handle_wave(self, wave: "Sequence[_Pending[E]]", settlement: Settlement) -> None:
         try:
             outcomes = await self._handler.handle([item.received for item in wave])
+            settled = list(zip(wave, outcomes, strict=True))
         except Unavailable:
             raise
         except Exception as error:
@@ -175,8 +180,8 @@ class Consumer(BackgroundService, Generic[E]):
                 await self._handle_wave(wave[middle:], settlement)
                 return
             log.warning("event_failed", event_key=wave[0].received.event.key, exc_info=error)
-            outcomes = [RetryLater(reason=f"{type(error).__name__}: {error}")]
-        for item, outcome in zip(wave, outcomes, strict=True):
+            settled = [(wave[0], RetryLater(reason=f"{type(error).__name__}: {error}"))]
+        for item, outcome in settled:
             self._settle_one(item, outcome, settlement)
 
     def _settle_one(self, item: "_Pending[E]", outcome: Outcome, settlement: Settlement) -> None:
@@ -188,13 +193,13 @@ class Consumer(BackgroundService, Generic[E]):
             case RetryLater(reason=reason, counts=False):
                 failed = item.failed(reason, attempt=item.delivery.attempt - 1)
                 delay = self._retry_policy.backoff.delay_seconds(item.delivery.attempt, self._random)
-                self._postpone(failed, outcome.delay_seconds or delay, settlement)
+                self._postpone(failed, outcome, delay, settlement)
             case RetryLater(reason=reason):
                 next_delay = self._retry_policy.delay_seconds(item.delivery.attempt, self._random)
                 if next_delay is None:
                     self._bury(item.failed(reason), settlement)
                 else:
-                    self._postpone(item.failed(reason), outcome.delay_seconds or next_delay, settlement)
+                    self._postpone(item.failed(reason), outcome, next_delay, settlement)
             case _:
                 assert_never(outcome)
 
@@ -204,7 +209,12 @@ class Consumer(BackgroundService, Generic[E]):
         )
         settlement.dead.append(failed)
 
-    def _postpone(self, failed: FailedEvent, delay_seconds: float, settlement: Settlement) -> None:
+    def _postpone(
+        self, failed: FailedEvent, later: RetryLater, planned_seconds: float, settlement: Settlement
+    ) -> None:
+        delay_seconds = planned_seconds if later.delay_seconds is None else later.delay_seconds
+        # In this order of arguments NaN becomes the maximum.
+        delay_seconds = max(0.0, min(DELAY_SECONDS_MAX, delay_seconds))
         settlement.postponed.append(Postponed(event=failed, delay_seconds=delay_seconds))
 
     def _count(self, settlement: Settlement) -> None:

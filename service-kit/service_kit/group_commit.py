@@ -49,19 +49,24 @@ class GroupCommit(Generic[T, R]):
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
         if len(self._flushes) < self._flushes_max:
-            flush = asyncio.create_task(self._flush())
-            self._flushes.add(flush)
-            flush.add_done_callback(self._flushes.discard)
+            self._flushes.add(asyncio.create_task(self._flush()))
         return await result
 
     async def _flush(self) -> None:
-        while self._waiting:
-            size = min(self._batch_max, len(self._waiting))
-            await self._commit_batch([self._waiting.popleft() for _ in range(size)])
+        flush = asyncio.current_task()
+        assert flush
+        try:
+            while self._waiting:
+                size = min(self._batch_max, len(self._waiting))
+                await self._commit_batch([self._waiting.popleft() for _ in range(size)])
+        finally:
+            # Not in a callback of the task: who submits before that runs would wait for nobody.
+            self._flushes.discard(flush)
 
     async def _commit_batch(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._commit([item for item, _ in batch])
+            settled = list(zip(batch, results, strict=True))
         except Exception as error:
             if isinstance(error, Unavailable) or len(batch) == 1:
                 _fail(batch, error)
@@ -70,7 +75,7 @@ class GroupCommit(Generic[T, R]):
             for single in batch:
                 await self._commit_batch([single])
             return
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future), result in settled:
             if not future.done():
                 future.set_result(result)
 

@@ -35,19 +35,19 @@ class BackgroundService(ABC):
 
     async def run(self) -> None:
         delays = pauses(self.outage_backoff, self._random)
-        down = False
+        failing: type[Exception] | None = None
         while not self.stopping:
             try:
                 await self.run_once()
             except Exception as error:
-                if not down:
+                if type(error) is not failing:
                     self._report(error)
-                down = True
+                failing = type(error)
                 await self.pause(next(delays))
             else:
-                if down:
+                if failing:
                     log.info("background_service_recovered", background_service=self.name)
-                    delays, down = pauses(self.outage_backoff, self._random), False
+                    delays, failing = pauses(self.outage_backoff, self._random), None
 
     def stop(self) -> None:
         self._stopping.set()

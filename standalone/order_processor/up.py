@@ -15,6 +15,7 @@ from order_service.main import order_service
 from order_service.settings import OrderSettings
 from processor_service.main import processor_service
 from processor_service.settings import ProcessorSettings
+from service_kit.errors import StartupError
 from service_kit.service import Service, serve_until_stopped
 from service_kit.settings import S, read_settings
 
@@ -30,6 +31,14 @@ class UpOptions:
 
 async def up(options: UpOptions, environ: Mapping[str, str], screen: Screen) -> None:
     """Serve until SIGINT or SIGTERM. Raises StartupError."""
+    try:
+        await _up(options, environ, screen)
+    except StartupError as error:
+        options_here = str(error).replace("APP__PORT", "--order-port or --processor-port")
+        raise StartupError(options_here, exit_code=error.exit_code) from error
+
+
+async def _up(options: UpOptions, environ: Mapping[str, str], screen: Screen) -> None:
     async with AsyncExitStack() as stack:
         addresses = await stack.enter_async_context(databases(environ, options.data_dir, screen))
         order_settings = _settings(OrderSettings, environ, addresses.order, options.order_port, screen)

@@ -18,7 +18,10 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 BODY: dict[str, Any] = {
     "order_id": "o-1",
     "customer_id": "c-1",
-    "items": [{"sku": "laptop", "quantity": 2, "price": 1200.5}, {"sku": "mouse", "quantity": 1, "price": 0.1}],
+    "items": [
+        {"sku": "laptop", "quantity": 2, "price": 1200.5},
+        {"sku": "mouse", "quantity": 1, "price": 0.1},
+    ],
 }
 ORDER = {
     "order_id": "o-1",
@@ -37,7 +40,9 @@ async def rows(connection: asyncpg.Connection) -> tuple[int, int]:
     return record[0], record[1]
 
 
-def is_problem(response: httpx.Response, status: int, error_type: str, instance: str = "/orders") -> dict[str, Any]:
+def is_problem(
+    response: httpx.Response, status: int, error_type: str, instance: str = "/orders"
+) -> dict[str, Any]:
     body: dict[str, Any] = response.json()
     assert response.status_code == status, body
     assert response.headers["content-type"] == "application/problem+json"
@@ -75,7 +80,9 @@ async def test_the_same_order_again_is_answered_as_it_stands_now(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     await client.post("/orders", json=BODY)
-    await connection.execute("UPDATE orders SET status = 'failed', version = 2, fail_reason = 'Too fatty food'")
+    await connection.execute(
+        "UPDATE orders SET status = 'failed', version = 2, fail_reason = 'Too fatty food'"
+    )
 
     again = await client.post("/orders", json=BODY)
 
@@ -92,7 +99,11 @@ async def test_the_same_order_with_numbers_spelled_otherwise_is_replayed(client:
 
 @pytest.mark.parametrize(
     "change",
-    [{"customer_id": "c-2"}, {"items": BODY["items"][:1]}, {"items": [{"sku": "laptop", "quantity": 2, "price": 1200.5001}]}],
+    [
+        {"customer_id": "c-2"},
+        {"items": BODY["items"][:1]},
+        {"items": [{"sku": "laptop", "quantity": 2, "price": 1200.5001}]},
+    ],
 )
 async def test_the_same_id_with_other_content_is_a_conflict_and_changes_nothing(
     client: httpx.AsyncClient, connection: asyncpg.Connection, change: dict[str, Any]
@@ -134,24 +145,26 @@ async def test_of_two_hundred_concurrent_contents_one_is_created_and_all_others_
 
 
 BAD_INPUT: list[tuple[bytes, list[list[str | int]]]] = [
-        (b"", [["body"]]),
-        (b"{", [["body"]]),
-        (b"\xff", [["body"]]),
-        (b"[]", [["body"]]),
-        (b"[" * 100_000, [["body"]]),
-        (b"{}", [["body", "order_id"], ["body", "customer_id"], ["body", "items"]]),
-        (json.dumps(BODY | {"note": 1}).encode(), [["body", "note"]]),
-        (json.dumps(BODY | {"order_id": "a/b"}).encode(), [["body", "order_id"]]),
-        (json.dumps(BODY | {"order_id": "a\x00b"}).encode(), [["body", "order_id"]]),
-        (json.dumps(BODY | {"order_id": "\ud800"}).encode(), [["body"]]),
-        (json.dumps(BODY | {"\ud800": 1}).encode(), [["body"]]),
-        (json.dumps(BODY | {"items": []}).encode(), [["body", "items"]]),
-        (json.dumps(BODY | {"items": [{"sku": "", "quantity": 0, "price": -1}]}).encode(),
-         [["body", "items", 0, "sku"], ["body", "items", 0, "quantity"], ["body", "items", 0, "price"]]),
-        (json.dumps(BODY).replace("1200.5", "NaN").encode(), [["body"]]),
-        (json.dumps(BODY).replace("1200.5", "1e99999999999999999999").encode(), [["body"]]),
-        (json.dumps(BODY).replace("1200.5", "1" + "0" * 100_000).encode(), [["body"]]),
-        (json.dumps(BODY).replace("1200.5", '"1200.5"').encode(), [["body", "items", 0, "price"]]),
+    (b"", [["body"]]),
+    (b"{", [["body"]]),
+    (b"\xff", [["body"]]),
+    (b"[]", [["body"]]),
+    (b"[" * 100_000, [["body"]]),
+    (b"{}", [["body", "order_id"], ["body", "customer_id"], ["body", "items"]]),
+    (json.dumps(BODY | {"note": 1}).encode(), [["body", "note"]]),
+    (json.dumps(BODY | {"order_id": "a/b"}).encode(), [["body", "order_id"]]),
+    (json.dumps(BODY | {"order_id": "a\x00b"}).encode(), [["body", "order_id"]]),
+    (json.dumps(BODY | {"order_id": "\ud800"}).encode(), [["body"]]),
+    (json.dumps(BODY | {"\ud800": 1}).encode(), [["body"]]),
+    (json.dumps(BODY | {"items": []}).encode(), [["body", "items"]]),
+    (
+        json.dumps(BODY | {"items": [{"sku": "", "quantity": 0, "price": -1}]}).encode(),
+        [["body", "items", 0, "sku"], ["body", "items", 0, "quantity"], ["body", "items", 0, "price"]],
+    ),
+    (json.dumps(BODY).replace("1200.5", "NaN").encode(), [["body"]]),
+    (json.dumps(BODY).replace("1200.5", "1e99999999999999999999").encode(), [["body"]]),
+    (json.dumps(BODY).replace("1200.5", "1" + "0" * 100_000).encode(), [["body"]]),
+    (json.dumps(BODY).replace("1200.5", '"1200.5"').encode(), [["body", "items", 0, "price"]]),
 ]
 
 
@@ -244,7 +257,9 @@ async def test_without_a_valid_trace_a_new_one_begins(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     zeros = "0" * 32
-    for number, given in enumerate([None, "", "nonsense", f"00-{zeros}-b7ad6b7169203331-01", f"ff-{TRACE_ID}-b7ad-01"]):
+    for number, given in enumerate(
+        [None, "", "nonsense", f"00-{zeros}-b7ad6b7169203331-01", f"ff-{TRACE_ID}-b7ad-01"]
+    ):
         headers = {} if given is None else {"traceparent": given}
         await client.post("/orders", json=BODY | {"order_id": f"o-{number}"}, headers=headers)
 
@@ -257,7 +272,11 @@ async def test_without_a_valid_trace_a_new_one_begins(
 
 
 async def test_large_and_fine_amounts_are_answered_exactly(client: httpx.AsyncClient) -> None:
-    raw = json.dumps(BODY).replace("1200.5", "999999999999.9999").replace('"quantity": 2', '"quantity": 1000000')
+    raw = (
+        json.dumps(BODY)
+        .replace("1200.5", "999999999999.9999")
+        .replace('"quantity": 2', '"quantity": 1000000')
+    )
 
     created = await client.post("/orders", content=raw)
     read = await client.get("/orders/o-1")

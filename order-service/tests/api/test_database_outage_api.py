@@ -56,7 +56,9 @@ class Gate:
         self._muted = True
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection(self._target.hostname, self._target.port or 5432)
+        there_reader, there_writer = await asyncio.open_connection(
+            self._target.hostname, self._target.port or 5432
+        )
         both = {writer, there_writer}
         self._writers |= both
         try:
@@ -108,13 +110,19 @@ def is_unavailable(response: httpx.Response, path: str) -> None:
     assert response.status_code == 503, problem
     assert int(response.headers["retry-after"]) > 0
     assert response.headers["content-type"] == "application/problem+json"
-    assert (problem["status"], problem["error_type"], problem["instance"]) == (503, "ServiceUnavailable", path)
+    assert (problem["status"], problem["error_type"], problem["instance"]) == (
+        503,
+        "ServiceUnavailable",
+        path,
+    )
     assert problem["type"] and problem["title"] and problem["detail"]
 
 
 async def order_ids(connection: asyncpg.Connection) -> list[str]:
     """Of the events, each of which has its order."""
-    records = await connection.fetch("SELECT order_id FROM orders JOIN outbox ON payload ->> 'order_id' = order_id")
+    records = await connection.fetch(
+        "SELECT order_id FROM orders JOIN outbox ON payload ->> 'order_id' = order_id"
+    )
     assert len(records) == await connection.fetchval("SELECT count(*) FROM orders")
     return sorted(record["order_id"] for record in records)
 
@@ -204,7 +212,11 @@ async def test_ready_tells_of_the_outage_and_health_does_not(
     await behind_gate.ready()
     await gate.close()
 
-    ready, health, metrics = await guest.get("/ready"), await guest.get("/health"), await guest.get("/metrics")
+    ready, health, metrics = (
+        await guest.get("/ready"),
+        await guest.get("/health"),
+        await guest.get("/metrics"),
+    )
 
     assert ready.status_code == 503
     assert ready.json()["checks"]["database"]["ok"] is False

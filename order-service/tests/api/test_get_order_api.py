@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+
 IDS = [
     "o-1",
     "заказ №1",
@@ -28,7 +29,11 @@ IDS = [
 
 
 def body(order_id: str) -> dict[str, Any]:
-    return {"order_id": order_id, "customer_id": "c-1", "items": [{"sku": "laptop", "quantity": 1, "price": 5}]}
+    return {
+        "order_id": order_id,
+        "customer_id": "c-1",
+        "items": [{"sku": "laptop", "quantity": 1, "price": 5}],
+    }
 
 
 def is_problem(response: httpx.Response, status: int, error_type: str, instance: str) -> None:
@@ -103,7 +108,16 @@ async def test_a_method_that_a_path_does_not_know_is_a_405_that_names_those_it_k
 
 
 async def test_a_path_that_leads_nowhere_is_a_404(client: httpx.AsyncClient) -> None:
-    for path in ["/", "/orders/", "/orders/a/b", "/orders/a%2Fb", "/Orders", "/orders/o-1/", "/nothing", "/docs"]:
+    for path in [
+        "/",
+        "/orders/",
+        "/orders/a/b",
+        "/orders/a%2Fb",
+        "/Orders",
+        "/orders/o-1/",
+        "/nothing",
+        "/docs",
+    ]:
         is_problem(await client.get(path), 404, "NotFound", path)
 
 
@@ -112,6 +126,8 @@ async def test_a_path_that_cannot_hold_an_id_is_a_400(client: httpx.AsyncClient)
         is_problem(await client.get(path), 400, "BadRequest", path)
 
 
-async def test_a_method_that_http_does_not_know_is_a_problem_and_harms_nobody(client: httpx.AsyncClient) -> None:
+async def test_a_method_that_http_does_not_know_is_a_problem_and_harms_nobody(
+    client: httpx.AsyncClient,
+) -> None:
     is_problem(await client.request("BREW", "/orders"), 400, "BadRequest", "/")
     assert (await client.post("/orders", json=body("o-1"))).status_code == 201

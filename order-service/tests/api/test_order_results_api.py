@@ -35,7 +35,9 @@ async def publish(broker: InProcessBroker, *bodies: bytes | dict[str, Any]) -> N
     )
 
 
-def result(order_id: str, version: int = 2, status: str = "success", fail_reason: str | None = None) -> dict[str, Any]:
+def result(
+    order_id: str, version: int = 2, status: str = "success", fail_reason: str | None = None
+) -> dict[str, Any]:
     return {"order_id": order_id, "status": status, "fail_reason": fail_reason, "version": version}
 
 
@@ -46,7 +48,9 @@ async def test_the_event_goes_out_as_the_contract_says(
     order_created_schema: dict[str, Any],
 ) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
-    async with broker.subscribe("processor-service.order.created", ["order.created"], prefetch=10) as subscription:
+    async with broker.subscribe(
+        "processor-service.order.created", ["order.created"], prefetch=10
+    ) as subscription:
         await post(client, "o-1", traceparent=f"00-{trace}-b7ad6b7169203331-01")
         [delivery] = await subscription.receive(10)
         await subscription.acknowledge(delivery)
@@ -91,10 +95,15 @@ async def test_one_message_may_carry_many_results(client: httpx.AsyncClient, bro
 
     await publish(broker, json.dumps([result("a"), result("b")]).encode())
 
-    assert [(await client.get(f"/orders/{order_id}")).json()["status"] for order_id in "ab"] == ["done", "done"]
+    assert [(await client.get(f"/orders/{order_id}")).json()["status"] for order_id in "ab"] == [
+        "done",
+        "done",
+    ]
 
 
-@pytest.mark.parametrize("poison", [b"not JSON", b"\x00\xff", b"{}", b'{"order_id": "a\\u0000", "version": 2}'])
+@pytest.mark.parametrize(
+    "poison", [b"not JSON", b"\x00\xff", b"{}", b'{"order_id": "a\\u0000", "version": 2}']
+)
 async def test_poison_is_set_aside_with_its_bytes_and_harms_no_neighbour(
     client: httpx.AsyncClient, broker: InProcessBroker, connection: asyncpg.Connection, poison: bytes
 ) -> None:
@@ -103,8 +112,13 @@ async def test_poison_is_set_aside_with_its_bytes_and_harms_no_neighbour(
 
     await publish(broker, result("a"), poison, result("b"))
 
-    assert [(await client.get(f"/orders/{order_id}")).json()["status"] for order_id in "ab"] == ["done", "done"]
-    letter = await connection.fetchrow("SELECT original_event_type, body, failure_reason, headers::text FROM dead_letter_queue")
+    assert [(await client.get(f"/orders/{order_id}")).json()["status"] for order_id in "ab"] == [
+        "done",
+        "done",
+    ]
+    letter = await connection.fetchrow(
+        "SELECT original_event_type, body, failure_reason, headers::text FROM dead_letter_queue"
+    )
     assert letter is not None
     assert (letter["original_event_type"], letter["body"]) == ("order.processed", poison)
     assert letter["failure_reason"]

@@ -16,6 +16,7 @@ from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 from service_kit.testing.eventually import eventually
 
+A = OrderId("a")
 EVENTS_BY_ORDER = "SELECT payload ->> 'order_id' AS order_id, count(*) AS events FROM outbox GROUP BY 1"
 
 
@@ -24,7 +25,10 @@ def an_order(order_id: str, sku: str = "laptop", price: str = "1") -> Order:
 
 
 def commands(*orders: Order) -> list[CreateOrder]:
-    return [CreateOrder(order=order, traceparent=f"00-{number:032x}-{1:016x}-01") for number, order in enumerate(orders, 1)]
+    return [
+        CreateOrder(order=order, traceparent=f"00-{number:032x}-{1:016x}-01")
+        for number, order in enumerate(orders, 1)
+    ]
 
 
 @pytest.fixture
@@ -40,13 +44,15 @@ async def events(connection: asyncpg.Connection) -> dict[str, int]:
     return {record["order_id"]: record["events"] for record in await connection.fetch(EVENTS_BY_ORDER)}
 
 
-async def waits_for_a_lock(connection: asyncpg.Connection) -> bool:
-    """Of another connection; `pg_locks` and not `pg_stat_activity`, which stands still within a transaction."""
-    waiting = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()"
+async def somebody_waits(connection: asyncpg.Connection) -> bool:
+    """For our transaction; `pg_locks` tells, since `pg_stat_activity` stands still within a transaction."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id_if_assigned()::xid"
     return bool(await connection.fetchval(waiting))
 
 
-async def test_new_orders_are_stored_with_one_event_each(intake: PostgresIntake, connection: asyncpg.Connection) -> None:
+async def test_new_orders_are_stored_with_one_event_each(
+    intake: PostgresIntake, connection: asyncpg.Connection
+) -> None:
     orders = [an_order("b"), an_order("a", price="0.1")]
 
     assert await intake.insert_new(commands(*orders)) == {"a", "b"}
@@ -60,7 +66,7 @@ async def test_an_order_that_exists_is_skipped_and_its_event_with_it(
     await intake.insert_new(commands(an_order("a")))
 
     assert await intake.insert_new(commands(an_order("a", sku="teapot"), an_order("b"))) == {"b"}
-    assert (await intake.find([OrderId("a")]))["a"] == an_order("a")
+    assert (await intake.find([A]))[A] == an_order("a")
     assert await events(connection) == {"a": 1, "b": 1}
 
 
@@ -78,14 +84,16 @@ async def test_a_duplicate_waits_for_the_first_and_adds_nothing_when_that_commit
 ) -> None:
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute("INSERT INTO orders (order_id, customer_id, items, amount) VALUES ('a', 'c-2', '[]', 0)")
+    await connection.execute(
+        "INSERT INTO orders (order_id, customer_id, items, amount) VALUES ('a', 'c-2', '[]', 0)"
+    )
     duplicate = asyncio.create_task(intake.insert_new(commands(an_order("a"), an_order("b"))))
-    await eventually(lambda: waits_for_a_lock(connection))
+    await eventually(lambda: somebody_waits(connection))
 
     await transaction.commit()
 
     assert await duplicate == {"b"}
-    assert (await intake.find([OrderId("a")]))["a"].customer_id == "c-2"
+    assert (await intake.find([A]))[A].customer_id == "c-2"
     assert await events(connection) == {"b": 1}
 
 
@@ -94,9 +102,11 @@ async def test_a_duplicate_creates_the_order_when_the_first_rolls_back(
 ) -> None:
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute("INSERT INTO orders (order_id, customer_id, items, amount) VALUES ('a', 'c-2', '[]', 0)")
+    await connection.execute(
+        "INSERT INTO orders (order_id, customer_id, items, amount) VALUES ('a', 'c-2', '[]', 0)"
+    )
     duplicate = asyncio.create_task(intake.insert_new(commands(an_order("a"))))
-    await eventually(lambda: waits_for_a_lock(connection))
+    await eventually(lambda: somebody_waits(connection))
 
     await transaction.rollback()
 
@@ -153,7 +163,9 @@ async def test_a_batch_is_stored_as_a_whole_or_not_at_all(own_dsn: str) -> None:
         assert await intake.find([OrderId("a"), OrderId("refused")]) == {}
 
 
-@pytest.mark.parametrize("text", ["заказ", "🍕" * 255, "'; DROP TABLE orders; --", "a\\b\"c", "{a,b}", "NULL", " ", "\u2028"])
+@pytest.mark.parametrize(
+    "text", ["заказ", "🍕" * 255, "'; DROP TABLE orders; --", 'a\\b"c', "{a,b}", "NULL", " ", "\u2028"]
+)
 async def test_any_allowed_text_is_stored_as_it_is(
     intake: PostgresIntake, connection: asyncpg.Connection, text: str
 ) -> None:

@@ -50,7 +50,9 @@ async def test_alembic_migrates_down_to_nothing_and_up_again(own_dsn: str) -> No
 async def test_migrating_again_changes_nothing_also_while_the_tables_are_in_use(
     dsn: str, connection: asyncpg.Connection
 ) -> None:
-    await connection.execute("INSERT INTO orders (order_id, customer_id, items, amount) VALUES ('o-1', 'c', '[]', 1)")
+    await connection.execute(
+        "INSERT INTO orders (order_id, customer_id, items, amount) VALUES ('o-1', 'c', '[]', 1)"
+    )
 
     async with connection.transaction():
         await connection.execute("UPDATE orders SET amount = 2")

@@ -17,6 +17,11 @@ from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 from service_kit.testing.eventually import eventually
 
+WAITERS = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.datname = current_database()
+WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())
+"""
+
 
 def result(order_id: str = "o-1", version: int = 2, fail_reason: str | None = None) -> ProcessedOrder:
     return ProcessedOrder(
@@ -43,7 +48,9 @@ async def uow(database: Database) -> OrderUnitOfWork:
 
 
 async def stored(connection: asyncpg.Connection, order_id: str = "o-1") -> tuple[str, int, str | None]:
-    record = await connection.fetchrow("SELECT status, version, fail_reason FROM orders WHERE order_id = $1", order_id)
+    record = await connection.fetchrow(
+        "SELECT status, version, fail_reason FROM orders WHERE order_id = $1", order_id
+    )
     assert record is not None
     return record["status"], record["version"], record["fail_reason"]
 
@@ -102,7 +109,9 @@ async def test_a_final_order_stays_final_whatever_version_comes(
     assert await stored(connection) == (status, 2, None)
 
 
-async def test_a_duplicate_result_changes_nothing(uow: OrderUnitOfWork, connection: asyncpg.Connection) -> None:
+async def test_a_duplicate_result_changes_nothing(
+    uow: OrderUnitOfWork, connection: asyncpg.Connection
+) -> None:
     await apply_processed([result()], uow)
     before = await connection.fetch("TABLE orders")
 
@@ -123,8 +132,13 @@ async def test_a_duplicate_changes_nothing_even_when_its_key_was_forgotten(
 async def test_a_result_of_an_unknown_order_keeps_its_key_free(
     uow: OrderUnitOfWork, database: Database, connection: asyncpg.Connection
 ) -> None:
-    assert (await apply_processed([result("later"), result()], uow)).outcomes == [Applied.UNKNOWN_ORDER, Applied.APPLIED]
-    assert [record[0] for record in await connection.fetch("SELECT event_key FROM processed_inbox")] == [result().key]
+    assert (await apply_processed([result("later"), result()], uow)).outcomes == [
+        Applied.UNKNOWN_ORDER,
+        Applied.APPLIED,
+    ]
+    assert [record[0] for record in await connection.fetch("SELECT event_key FROM processed_inbox")] == [
+        result().key
+    ]
 
     await pending_orders(database, ["later"])
 
@@ -146,7 +160,7 @@ async def test_a_concurrent_duplicate_waits_for_the_first_and_then_changes_nothi
     uow: OrderUnitOfWork, database: Database, connection: asyncpg.Connection
 ) -> None:
     async def waits() -> bool:
-        return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        return bool(await connection.fetchval(WAITERS))
 
     async with uow:
         await uow.orders.lock([OrderId("o-1")])
@@ -173,4 +187,6 @@ async def test_two_units_of_work_apply_each_of_many_duplicates_once_and_without_
     )
 
     assert sorted(order.order_id for applied in both for order in applied.finished) == order_ids
-    assert await connection.fetchval("SELECT count(*) FROM orders WHERE status = 'done' AND version = 2") == 300
+    assert (
+        await connection.fetchval("SELECT count(*) FROM orders WHERE status = 'done' AND version = 2") == 300
+    )

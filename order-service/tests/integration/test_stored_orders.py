@@ -30,7 +30,12 @@ COLUMNS = {
         "created_at": "timestamp with time zone",
         "updated_at": "timestamp with time zone",
     },
-    "outbox": {"id": "bigint", "event_type": "text", "payload": "jsonb", "created_at": "timestamp with time zone"},
+    "outbox": {
+        "id": "bigint",
+        "event_type": "text",
+        "payload": "jsonb",
+        "created_at": "timestamp with time zone",
+    },
     "processed_inbox": {"event_key": "text", "processed_at": "timestamp with time zone"},
     "dead_letter_queue": {
         "id": "bigint",
@@ -42,7 +47,15 @@ COLUMNS = {
     },
 }
 
-HARD_AMOUNTS = ["0.0001", "0.1", "1200", "999999999999.9999", "1000000000000", "123456789012.3456", "900719925474.9931"]
+HARD_AMOUNTS = [
+    "0.0001",
+    "0.1",
+    "1200",
+    "999999999999.9999",
+    "1000000000000",
+    "123456789012.3456",
+    "900719925474.9931",
+]
 
 
 def an_order(*prices: str) -> Order:
@@ -55,7 +68,9 @@ async def store(database: Database, order: Order) -> None:
 
 
 @pytest.mark.parametrize("table", COLUMNS)
-async def test_a_table_has_the_columns_that_its_users_query(connection: asyncpg.Connection, table: str) -> None:
+async def test_a_table_has_the_columns_that_its_users_query(
+    connection: asyncpg.Connection, table: str
+) -> None:
     records = await connection.fetch(
         "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $1", table
     )
@@ -64,7 +79,9 @@ async def test_a_table_has_the_columns_that_its_users_query(connection: asyncpg.
     assert COLUMNS[table].items() <= types.items()
 
 
-async def test_a_new_order_is_one_row_that_tells_everything(database: Database, connection: asyncpg.Connection) -> None:
+async def test_a_new_order_is_one_row_that_tells_everything(
+    database: Database, connection: asyncpg.Connection
+) -> None:
     await store(database, an_order("12.50", "0.1"))
 
     record = await connection.fetchrow(
@@ -90,7 +107,7 @@ async def test_amounts_are_exact_in_every_place_where_they_are_stored(
     await store(database, order)
 
     record = await connection.fetchrow(
-        "SELECT amount::text, items::text, (payload ->> 'amount') AS sent, (payload ->> 'items') AS sent_items"
+        "SELECT amount::text, items::text, payload ->> 'amount' AS sent, payload ->> 'items' AS sent_items"
         " FROM orders, outbox"
     )
 
@@ -100,13 +117,19 @@ async def test_amounts_are_exact_in_every_place_where_they_are_stored(
         assert [item["price"] for item in json.loads(items, parse_float=str, parse_int=str)] == HARD_AMOUNTS
 
 
-async def test_the_row_of_the_event_holds_type_body_and_trace(database: Database, connection: asyncpg.Connection) -> None:
+async def test_the_row_of_the_event_holds_type_body_and_trace(
+    database: Database, connection: asyncpg.Connection
+) -> None:
     await store(database, an_order("1"))
 
     record = await connection.fetchrow("SELECT event_type, payload::text, traceparent, attempts FROM outbox")
 
     assert record is not None
-    assert (record["event_type"], record["traceparent"], record["attempts"]) == ("order.created", TRACEPARENT, 0)
+    assert (record["event_type"], record["traceparent"], record["attempts"]) == (
+        "order.created",
+        TRACEPARENT,
+        0,
+    )
     assert json.loads(record["payload"]) == {
         "order_id": "o-1",
         "customer_id": "c-1",

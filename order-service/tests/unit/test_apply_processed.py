@@ -9,7 +9,15 @@ from typing import Self
 import pytest
 
 from order_service.application.apply_processed import Applied, AppliedResults, apply_processed
-from order_service.application.ports import CreateOrder, Finished, Inbox, Orders, Outbox, ProcessedOrder, UnitOfWork
+from order_service.application.ports import (
+    CreateOrder,
+    Finished,
+    Inbox,
+    Orders,
+    Outbox,
+    ProcessedOrder,
+    UnitOfWork,
+)
 from order_service.application.reemit_pending import reemit_pending
 from order_service.domain.order import Item, Order, OrderId, Status, new_order
 
@@ -26,7 +34,7 @@ class Tables:
 
 
 class UnitOfWorkInMemory(UnitOfWork, Inbox, Orders, Outbox):
-    """Changes a copy of `tables`, which replaces them at the commit; `breaks_at` names the step that fails."""
+    """Changes a copy of `tables`, which replaces them at the commit; the step `breaks_at` fails."""
 
     def __init__(self, *orders: Order, overdue: Sequence[Order] = (), breaks_at: str = "") -> None:
         self.tables = Tables(orders={order.order_id: order for order in orders})
@@ -71,7 +79,8 @@ class UnitOfWorkInMemory(UnitOfWork, Inbox, Orders, Outbox):
         moving = [
             result
             for result in results
-            if orders[result.order_id].status is Status.PENDING and orders[result.order_id].version < result.version
+            if orders[result.order_id].status is Status.PENDING
+            and orders[result.order_id].version < result.version
         ]
         for result in moving:
             orders[result.order_id] = replace(

@@ -43,7 +43,9 @@ def commands(*orders: Order) -> list[CreateOrder]:
 async def test_a_new_order_is_created() -> None:
     intake = IntakeInMemory()
 
-    assert await create_orders(commands(an_order("o-1")), intake) == [CreateOutcome(Creation.CREATED, an_order("o-1"))]
+    assert await create_orders(commands(an_order("o-1")), intake) == [
+        CreateOutcome(Creation.CREATED, an_order("o-1"))
+    ]
     assert intake.inserted == commands(an_order("o-1"))
     assert intake.lookups == 0
 
@@ -79,7 +81,11 @@ async def test_of_duplicates_in_one_batch_the_first_creates_and_the_others_are_r
 
     outcomes = await create_orders(commands(*[an_order("o-1")] * 3), intake)
 
-    assert [outcome.creation for outcome in outcomes] == [Creation.CREATED, Creation.REPLAYED, Creation.REPLAYED]
+    assert [outcome.creation for outcome in outcomes] == [
+        Creation.CREATED,
+        Creation.REPLAYED,
+        Creation.REPLAYED,
+    ]
     assert intake.inserted == commands(an_order("o-1"))
 
 

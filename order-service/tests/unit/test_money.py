@@ -18,7 +18,18 @@ prices = st.integers(1, 10**16).map(lambda ten_thousandths: Decimal(ten_thousand
 
 @pytest.mark.parametrize(
     "text",
-    ["0.0001", "1E-4", "0.1", "1", "12.50", "1200.0", "1.50000000", "999999999999.9999", "1E+12", "1000000000000.0000000"],
+    [
+        "0.0001",
+        "1E-4",
+        "0.1",
+        "1",
+        "12.50",
+        "1200.0",
+        "1.50000000",
+        "999999999999.9999",
+        "1E+12",
+        "1000000000000.0000000",
+    ],
 )
 def test_an_amount_within_the_limits_is_a_price(text: str) -> None:
     assert price_problem(Decimal(text)) is None
@@ -85,7 +96,13 @@ def test_the_canonical_spelling_keeps_the_amount_and_needs_no_exponent(price: De
 
 @given(prices)
 def test_all_spellings_of_one_amount_become_the_same(price: Decimal) -> None:
-    spellings = [price, price.normalize(), price.quantize(Decimal("0.0001")), Decimal(f"{price:E}"), canonical(price)]
+    spellings = [
+        price,
+        price.normalize(),
+        price.quantize(Decimal("0.0001")),
+        Decimal(f"{price:E}"),
+        canonical(price),
+    ]
 
     assert len({str(canonical(spelling)) for spelling in spellings}) == 1
 

@@ -15,7 +15,11 @@ from order_service.domain.order import Order
 
 
 def body(
-    order_id: str = '"o-1"', customer_id: str = '"c-1"', quantity: str = "1", price: str = "1", extra: str = ""
+    order_id: str = '"o-1"',
+    customer_id: str = '"c-1"',
+    quantity: str = "1",
+    price: str = "1",
+    extra: str = "",
 ) -> bytes:
     item = f'{{"sku": "laptop", "quantity": {quantity}, "price": {price}}}'
     return f'{{"order_id": {order_id}, "customer_id": {customer_id}, "items": [{item}]{extra}}}'.encode()
@@ -34,7 +38,12 @@ def price_of(order: Order) -> str:
 def test_an_order_is_read() -> None:
     order = parse_order(body(quantity="2", price="1200.50"))
 
-    assert (order.order_id, order.customer_id, order.items[0].sku, order.items[0].quantity) == ("o-1", "c-1", "laptop", 2)
+    assert (order.order_id, order.customer_id, order.items[0].sku, order.items[0].quantity) == (
+        "o-1",
+        "c-1",
+        "laptop",
+        2,
+    )
     assert (price_of(order), str(order.total_amount)) == ("1200.5", "2401")
 
 
@@ -134,7 +143,11 @@ def test_everything_that_is_wrong_in_form_is_told_at_once() -> None:
 def test_missing_fields_are_told() -> None:
     required = "is required"
 
-    assert errors_of(b"{}") == [(("order_id",), required), (("customer_id",), required), (("items",), required)]
+    assert errors_of(b"{}") == [
+        (("order_id",), required),
+        (("customer_id",), required),
+        (("items",), required),
+    ]
     assert errors_of(b'{"order_id": "o", "customer_id": "c", "items": [{}]}') == [
         (("items", 0, "sku"), required),
         (("items", 0, "quantity"), required),
@@ -238,15 +251,25 @@ def mostly(valid: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 items = st.fixed_dictionaries(
-    {"sku": mostly(st.text()), "quantity": mostly(st.integers()), "price": mostly(st.integers() | st.floats())}
+    {
+        "sku": mostly(st.text()),
+        "quantity": mostly(st.integers()),
+        "price": mostly(st.integers() | st.floats()),
+    }
 )
 documents = st.fixed_dictionaries(
-    {"order_id": mostly(st.text()), "customer_id": mostly(st.text()), "items": mostly(st.lists(mostly(items)))}
+    {
+        "order_id": mostly(st.text()),
+        "customer_id": mostly(st.text()),
+        "items": mostly(st.lists(mostly(items))),
+    }
 )
 
 
 @given(st.binary() | documents.map(lambda document: json.dumps(document).encode()))
-@example(b'{"order_id":"o","customer_id":"c","items":[{"sku":"s","quantity":1,"price":1e99999999999999999999}]}')
+@example(
+    b'{"order_id":"o","customer_id":"c","items":[{"sku":"s","quantity":1,"price":1e99999999999999999999}]}'
+)
 def test_whatever_is_sent_is_an_order_or_is_invalid(raw: bytes) -> None:
     try:
         order = parse_order(raw)

@@ -1,12 +1,13 @@
 """Reading `order.processed`: tolerant in form, strict in what is stored."""
 
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from order_service.application.ports import ProcessedOrder, UnitOfWork
 from order_service.consumers.order_processed import OrderProcessedHandler
-from order_service.domain.order import Status
+from order_service.domain.order import OrderId, Status
 from service_kit.errors import MalformedEvent
 
 
@@ -26,7 +27,7 @@ def event(fields: str) -> str:
 
 def test_a_success_means_done() -> None:
     assert read(event('"status": "success", "fail_reason": null, "version": 2')) == ProcessedOrder(
-        key="order.processed:o-1:2", order_id="o-1", status=Status.DONE, fail_reason=None, version=2  # type: ignore[arg-type]
+        key="order.processed:o-1:2", order_id=OrderId("o-1"), status=Status.DONE, fail_reason=None, version=2
     )
 
 
@@ -80,7 +81,10 @@ def test_an_id_is_taken_as_it_is(order_id: str) -> None:
         event('"status": "done", "version": 2'),
         event('"status": 1, "version": 2'),
         event('"status": null, "version": 2'),
-        *[event(f'"status": "success", "version": {bad}') for bad in ("0", "-1", "2.5", "true", "null", '"two"', "1e400")],
+        *[
+            event(f'"status": "success", "version": {bad}')
+            for bad in ("0", "-1", "2.5", "true", "null", '"two"', "1e400")
+        ],
         event('"status": "success", "version": 9007199254740993'),
         event('"status": "failed", "version": 2, "fail_reason": 7'),
         event(r'"status": "failed", "version": 2, "fail_reason": "\u0000"'),
@@ -99,3 +103,23 @@ def test_poison_is_told_as_such(body: str | bytes) -> None:
         read(body)
 
     assert str(raised.value)
+
+
+def test_every_example_of_the_contract_is_read(contracts_folder: Path) -> None:
+    examples = [
+        *contracts_folder.glob("examples/sent/order.processed.*"),
+        *contracts_folder.glob("examples/accepted/order.processed.*"),
+    ]
+
+    assert examples
+    for example in examples:
+        assert read(example.read_bytes()).order_id
+
+
+def test_every_example_that_the_contract_refuses_is_poison(contracts_folder: Path) -> None:
+    examples = list(contracts_folder.glob("examples/refused/order.processed.*"))
+
+    assert examples
+    for example in examples:
+        with pytest.raises(MalformedEvent):
+            read(example.read_bytes())

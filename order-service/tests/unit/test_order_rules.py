@@ -37,7 +37,9 @@ def test_a_new_order_is_pending_at_version_1() -> None:
     assert (order.status, order.version, order.fail_reason) == (Status.PENDING, 1, None)
 
 
-@pytest.mark.parametrize("text", ["x", "x" * 255, "заказ-1", "訂單", "🍕" * 255, "a b", "..", "a%2Fb?c#d", "\xa0", "\u200b"])
+@pytest.mark.parametrize(
+    "text", ["x", "x" * 255, "заказ-1", "訂單", "🍕" * 255, "a b", "..", "a%2Fb?c#d", "\xa0", "\u200b"]
+)
 def test_every_text_of_1_to_255_characters_may_be_an_id_or_a_sku(text: str) -> None:
     order = an_order(text, text, [an_item(sku=text)])
 
@@ -152,7 +154,11 @@ def test_the_total_is_the_exact_sum_whatever_the_items(chosen: list[Item]) -> No
     assert Fraction(an_order(items=chosen).total_amount) == expected
 
 
-@given(st.text(), st.text(), st.lists(st.builds(Item, sku=st.text(), quantity=st.integers(), price=st.decimals())))
+@given(
+    st.text(),
+    st.text(),
+    st.lists(st.builds(Item, sku=st.text(), quantity=st.integers(), price=st.decimals())),
+)
 def test_whatever_is_asked_for_becomes_an_order_or_is_invalid(
     order_id: str, customer_id: str, chosen: list[Item]
 ) -> None:

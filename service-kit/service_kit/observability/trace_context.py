@@ -3,7 +3,7 @@
 import re
 from random import Random
 
-_TRACEPARENT = re.compile(r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def continued_trace(traceparent: str | None, random: Random) -> str:
@@ -12,6 +12,6 @@ def continued_trace(traceparent: str | None, random: Random) -> str:
     The span id is new. A new trace is marked as not sampled.
     """
     span = f"{random.getrandbits(64) or 1:016x}"
-    if traceparent and _TRACEPARENT.match(traceparent):
+    if traceparent and _TRACEPARENT.fullmatch(traceparent):
         return f"{traceparent[:36]}{span}{traceparent[52:]}"
     return f"00-{random.getrandbits(128) or 1:032x}-{span}-00"

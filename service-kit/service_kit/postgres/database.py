@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -36,10 +37,10 @@ class Database:
         connections_max: int = 8,
         command_timeout_seconds: float = 30.0,
     ) -> None:
-        self.dsn = plain_dsn(dsn)
+        self._where = hosts(dsn)
         self._timeout_seconds = command_timeout_seconds
         self._pool = asyncpg.create_pool(
-            self.dsn,
+            plain_dsn(dsn),
             min_size=0,
             max_size=connections_max,
             timeout=_CONNECT_TIMEOUT_SECONDS,
@@ -58,7 +59,7 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection on which each statement is its own transaction. Raises DatabaseUnavailable."""
-        with outages():
+        with outages(self._where):
             async with self._pool.acquire(timeout=self._timeout_seconds) as connection:
                 try:
                     yield connection
@@ -81,7 +82,7 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        with outages():
+        with outages(self._where):
             async with AsyncExitStack() as stack:
                 await asyncio.gather(
                     *(
@@ -100,16 +101,25 @@ class Database:
 class outages:  # noqa: N801, a block and not a thing
     """Within this block an error of PostgreSQL that is no fault of the data becomes DatabaseUnavailable."""
 
+    def __init__(self, where: str) -> None:
+        self._where = where
+
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is not None and _is_outage(error):
-            raise DatabaseUnavailable(_words(error)) from error
+            raise DatabaseUnavailable(f"the database at {self._where}: {_words(error)}") from error
 
 
 def plain_dsn(dsn: str) -> str:
     """The DSN without SQLAlchemy's driver name, as the driver itself wants it."""
     return dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+
+def hosts(dsn: str) -> str:
+    """Where a DSN leads, without names and passwords: `one:5432,two:5432/orders`."""
+    parts = urlsplit(dsn)
+    return f"{parts.netloc.rpartition('@')[2] or 'localhost'}{parts.path}"
 
 
 def _is_outage(error: BaseException) -> bool:
@@ -121,8 +131,11 @@ def _is_outage(error: BaseException) -> bool:
 
 
 def _words(error: BaseException) -> str:
-    text = "no answer in time" if isinstance(error, TimeoutError) else str(error).partition("\n")[0]
-    return f"database: {text or type(error).__name__}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 async def _reset(connection: asyncpg.Connection) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from service_kit.errors import DatabaseUnavailable, StartupError
-from service_kit.postgres.database import outages, plain_dsn
+from service_kit.postgres.database import hosts, outages, plain_dsn
 
 # Any number, the same in all that migrate one database: the second waits until the first has finished.
 _LOCK = 0x6F72646572
@@ -45,7 +45,7 @@ class Migrations:
             return newest
         config = self._config()
         config.attributes["dsn"] = dsn
-        with outages():
+        with outages(hosts(dsn)):
             # In a thread, since Alembic's own entry point is synchronous and starts an event loop.
             await asyncio.to_thread(_upgrade, config)
         return newest
@@ -63,7 +63,7 @@ class Migrations:
 
     async def _known_revision(self, dsn: str) -> str | None:
         """The revision that the database is at, None when it was never migrated."""
-        with outages():
+        with outages(hosts(dsn)):
             current = await _revision(dsn)
         if current and current not in {script.revision for script in self._scripts().walk_revisions()}:
             raise StartupError(

@@ -51,10 +51,11 @@ class Connection(asyncio.Protocol):
         """
         if self.ended.done():
             raise self.ended.result()
-        self._answer = self._loop.create_future()
+        asked: asyncio.Future[base.Frame] = self._loop.create_future()
+        self._answer = asked
         if method is not None:
             self.write(method_frame(method, channel))
-        received = await self._answered(self._answer)
+        received = await self._answered(asked)
         if not isinstance(received, answer):
             raise self.abort(ProtocolError(f"RabbitMQ answered {received.name} instead of {answer.name}"))
         return received

@@ -13,7 +13,7 @@ from service_kit.rabbitmq.publish_frames import ack_frame
 from service_kit.rabbitmq.topology import Topology
 
 BUFFERED_BYTES_MAX = 64 * 1024 * 1024
-"""Reading pauses above this many bytes of bodies not yet received by the caller, and resumes below half."""
+"""Reading pauses above this many bytes of bodies not yet received by the caller, and resumes at half."""
 
 
 class RabbitSubscription:
@@ -82,7 +82,7 @@ class RabbitSubscription:
         taken = [buffer.popleft() for _ in range(min(limit, len(buffer)))]
         self._received_tag = taken[-1].tag
         self._buffered_bytes -= sum(len(delivery.body) for delivery in taken)
-        if self._connection is not None and self._buffered_bytes < self._buffered_bytes_max // 2:
+        if self._connection is not None and self._buffered_bytes <= self._buffered_bytes_max // 2:
             self._connection.resume_reading()
         return taken
 

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 from pamqp import commands, frame, header
 from pamqp.body import ContentBody
+from pamqp.frame import FrameTypes
 
 from service_kit.errors import BrokerUnavailable
 from service_kit.rabbitmq.connection import Connection
@@ -29,7 +30,7 @@ class Wire:
     def write(self, data: bytes) -> None:
         _, _, asked = frame.unmarshal(data)
         self.asked.append(asked.name)
-        answers = {
+        answers: dict[str, FrameTypes] = {
             "Channel.Open": commands.Channel.OpenOk(),
             "Exchange.Declare": commands.Exchange.DeclareOk(),
             "Queue.Declare": commands.Queue.DeclareOk("queue", 0, 0),
@@ -56,7 +57,7 @@ class Wire:
 
 
 def delivery(tag: int, size: int) -> bytes:
-    frames = [
+    frames: list[FrameTypes] = [
         commands.Basic.Deliver("consumer", tag, False, "orders", "key"),
         header.ContentHeader(0, size),
         ContentBody(b"x" * size),
@@ -88,7 +89,7 @@ async def end(connection: Connection, serving: asyncio.Task[None]) -> None:
         await serving
 
 
-async def test_reading_pauses_above_the_high_water_mark_and_resumes_below_half() -> None:
+async def test_reading_pauses_above_the_high_water_mark_and_resumes_at_half() -> None:
     wire, connection, subscription, serving = await consuming(buffered_bytes_max=1_000)
     for tag in (1, 2):
         connection.data_received(delivery(tag, 500))

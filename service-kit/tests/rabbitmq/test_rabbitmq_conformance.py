@@ -1,5 +1,3 @@
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -33,12 +31,3 @@ class TestRabbitBrokerWithQuorumQueues(BrokerConformance):
             await broker.publisher().ready()
             yield broker
         await forget(rabbitmq_url, queues=[f"{name}.a", f"{name}.b"], exchanges=[name])
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no uvloop on Windows")
-class TestRabbitBrokerOnUvloop(TestRabbitBroker):
-    """The loop of the services: its transports are its own."""
-
-    @pytest.fixture(scope="class")
-    def event_loop_policy(self) -> asyncio.AbstractEventLoopPolicy:
-        return pytest.importorskip("uvloop").EventLoopPolicy()  # type: ignore[no-any-return]
