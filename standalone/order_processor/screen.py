@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -33,7 +34,7 @@ class Screen:
         self._print_block(table)
 
     def outcomes(self, outcomes: Sequence[SampleOutcome]) -> None:
-        table = Table(title="Sample orders", title_justify="left", title_style="bold")
+        table = Table(title="Sample orders", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for heading in ("order_id", "status", "version", "fail_reason", "took"):
             table.add_column(
                 heading, no_wrap=True, justify="right" if heading in ("version", "took") else "left"
@@ -45,8 +46,10 @@ class Screen:
                 f"[{_STYLES.get(order['status'], '')}]{escape(order['status'])}[/]",
                 str(order["version"]),
                 escape(order["fail_reason"] or "–"),
-                "earlier run" if outcome.milliseconds is None else f"{outcome.milliseconds:.0f} ms",
+                "kept" if outcome.milliseconds is None else f"{outcome.milliseconds:.0f} ms",
             )
+        if any(outcome.milliseconds is None for outcome in outcomes):
+            table.caption = "kept: the order is from an earlier run"
         self._print_block(table)
 
     def serving(self, order_service_url: str, data_dir: Path | None) -> None:

@@ -1,0 +1,173 @@
+"""`order-processor up` as somebody runs it: a process of its own, on embedded parts."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from order_processor.samples import SAMPLES
+from service_kit.testing.eventually import eventually
+
+COMMAND = Path(sys.executable).parent / "order-processor"
+README = Path(__file__).parents[2] / "README.md"
+
+
+class Up:
+    """A running `order-processor up` on ports of the system's choice."""
+
+    def __init__(self, process: asyncio.subprocess.Process, screen: Path) -> None:
+        self._process = process
+        self._screen = screen
+
+    @property
+    def screen(self) -> str:
+        return self._screen.read_text()
+
+    async def serving(self) -> str:
+        """The URL of order-service, once the screen says that all is up."""
+        await eventually(self._is_serving, within_seconds=60)
+        return next(word for word in self.screen.split() if word.startswith("http://"))
+
+    async def end(self, number: signal.Signals) -> int:
+        self._process.send_signal(number)
+        return await self._process.wait()
+
+    async def ended(self) -> int:
+        return await self._process.wait()
+
+    async def close(self) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+            await self._process.wait()
+
+    def _is_serving(self) -> bool:
+        if self._process.returncode is not None:
+            raise RuntimeError(self.screen)
+        return "Serving until" in self.screen
+
+
+@asynccontextmanager
+async def up(
+    data_dir: Path, screen: Path, *options: str, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Up]:
+    ports = () if "--order-port" in options else ("--order-port", "0", "--processor-port", "0")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("APP__")}
+    with screen.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            COMMAND,
+            "up",
+            "--data-dir",
+            data_dir,
+            *ports,
+            *options,
+            env={**plain, **(settings or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    running = Up(process, screen)
+    try:
+        yield running
+    finally:
+        await running.close()
+
+
+async def post(url: str, order_id: str) -> int:
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        return (await client.post("/orders", json={**SAMPLES[0], "order_id": order_id})).status_code
+
+
+async def test_the_first_run_shows_both_samples_and_the_second_continues(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", tmp_path / "first") as first:
+        url = await first.serving()
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            good = (await client.get("/orders/ord-sample-success")).json()
+            bad = (await client.get("/orders/ord-embargo-1")).json()
+            assert (await client.get("/ready")).status_code == 200
+        assert await first.end(signal.SIGINT) == 0
+    assert (good["status"], good["version"], good["fail_reason"]) == ("done", 2, None)
+    assert (bad["status"], bad["version"], bad["fail_reason"]) == ("failed", 2, "Pineapple/teapot embargo")
+    assert "ord-sample-success" in first.screen and "Pineapple/teapot embargo" in first.screen
+    assert "Traceback" not in first.screen
+
+    async with up(tmp_path / "data", tmp_path / "second") as second:
+        await second.serving()
+        assert "from an earlier run" in second.screen
+        assert await second.end(signal.SIGTERM) == 0
+
+
+async def test_orders_that_were_pending_when_it_was_killed_get_done(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", tmp_path / "first") as first:
+        url = await first.serving()
+        assert await post(url, "before") == 201
+        posts = [asyncio.create_task(post(url, f"order-{number}")) for number in range(100)]
+        await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+        await first.end(signal.SIGKILL)
+        outcomes = await asyncio.gather(*posts, return_exceptions=True)
+    accepted = [f"order-{number}" for number, outcome in enumerate(outcomes) if outcome == 201]
+    assert accepted
+
+    async with up(tmp_path / "data", tmp_path / "second") as second:
+        url = await second.serving()
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+
+            async def all_final() -> bool:
+                orders = [
+                    (await client.get(f"/orders/{order_id}")).json() for order_id in ["before", *accepted]
+                ]
+                return {order["status"] for order in orders} == {"done"}
+
+            await eventually(all_final)
+
+
+async def test_a_second_start_on_one_data_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", tmp_path / "first") as first:
+        await first.serving()
+        async with up(tmp_path / "data", tmp_path / "second") as second:
+            assert await second.ended() == 1
+        assert str(tmp_path / "data") in second.screen.replace("\n", "") and "Traceback" not in second.screen
+
+
+async def test_a_taken_port_is_told_with_the_option_to_change(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", tmp_path / "first") as first:
+        port = (await first.serving()).rpartition(":")[2]
+        options = ("--ephemeral", "--order-port", port, "--processor-port", "0")
+        async with up(tmp_path / "other", tmp_path / "second", *options) as second:
+            assert await second.ended() == 1
+    assert port in second.screen and "--order-port" in second.screen and "Traceback" not in second.screen
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_ctrl_c_while_it_starts_takes_everything_down(tmp_path: Path, signals: int) -> None:
+    async with up(tmp_path / "data", tmp_path / "screen") as starting:
+        await eventually(lambda: (tmp_path / "data").exists())
+        for _ in range(signals):
+            starting._process.send_signal(signal.SIGINT)
+        assert await starting.ended() == 130
+    assert "Traceback" not in starting.screen
+
+    async with up(tmp_path / "data", tmp_path / "again") as again:
+        await again.serving()
+
+
+async def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
+    wrong = {"APP__SUCCESS_RATE": "2"}
+    async with up(tmp_path / "data", tmp_path / "screen", settings=wrong) as starting:
+        assert await starting.ended() == 2
+    assert "APP__SUCCESS_RATE" in starting.screen and "Traceback" not in starting.screen
+
+
+async def test_a_data_folder_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("precious")
+    async with up(tmp_path / "data", tmp_path / "screen") as starting:
+        assert await starting.ended() == 1
+    assert "Traceback" not in starting.screen
+    assert (tmp_path / "data").read_text() == "precious"
