@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from importlib import import_module
 from itertools import count, islice, repeat
 from statistics import median
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ from service_kit.postgres.database import Database
 from service_kit.testing.postgres_server import LOCAL_DSNS, PostgresServer, fresh_database, postgres_for_tests
 
 BATCH_ORDERS = 100
-BATCHES_PER_SECOND_MAX = 500
+BATCHES_PER_SECOND_MAX = 300
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 Columns = tuple[Sequence[Any], ...]
@@ -158,8 +159,7 @@ async def all_ways(dsn: str) -> AsyncIterator[Mapping[str, Way]]:
 
 async def _psycopg_pool(dsn: str, stack: AsyncExitStack) -> Any:
     try:
-        import psycopg
-        import psycopg_pool
+        psycopg, psycopg_pool = import_module("psycopg"), import_module("psycopg_pool")
     except ImportError:
         print("psycopg is left out: not installed")
         return None

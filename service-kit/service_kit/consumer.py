@@ -121,7 +121,7 @@ class Consumer(BackgroundService, Generic[E]):
             await self._process(deliveries)
 
     async def _process(self, deliveries: Sequence[Delivery]) -> None:
-        """Handle and settle; through an outage of the database, or a defect, until it ends or we are stopped."""
+        """Handle and settle; through an outage or a defect, until it ends or we are stopped."""
         delays = pauses(self.outage_backoff, self._random)
         settlement: Settlement | None = None
         while True:

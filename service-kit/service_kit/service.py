@@ -11,10 +11,9 @@ from types import FrameType
 from typing import Any, Self
 
 import structlog
-from starlette.routing import BaseRoute
 
 from service_kit.errors import ServiceKitError, Unavailable
-from service_kit.http.application import application
+from service_kit.http.application import Routes, application
 from service_kit.http.health import Check, Readiness, health_routes
 from service_kit.http.metrics_endpoint import metrics_route
 from service_kit.http.server import HttpServer
@@ -48,7 +47,7 @@ class ServiceParts:
     host: str
     port: int
     metrics: Metrics
-    routes: Sequence[BaseRoute] = ()
+    routes: Routes = ()
     checks: Mapping[str, Check] = field(default_factory=dict)
     prepare: Callable[[], Awaitable[None]] = _nothing_to_prepare
     background_services: Sequence[BackgroundService] = ()

@@ -1,6 +1,7 @@
 import asyncio
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 import sqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -101,6 +103,23 @@ def server_pid(data_dir: Path) -> int:
     return int((data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
 
+def started(owner: subprocess.Popen[str], data_dir: Path) -> tuple[int, Path]:
+    """The server of `owner`, with a note written, and the folder of its socket."""
+    assert owner.stdout
+    dsn = owner.stdout.readline().strip()
+    write_note(dsn)
+    return server_pid(data_dir), Path(str(fetch_value(dsn, "SHOW unix_socket_directories")))
+
+
+def kill_with_watcher(owner: subprocess.Popen[str]) -> None:
+    """Kill `owner`, and first the watcher that would stop its server then."""
+    for child in psutil.Process(owner.pid).children():
+        if child.name() == "sh":
+            child.kill()
+    owner.kill()
+    owner.wait()
+
+
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -147,34 +166,39 @@ async def test_its_dsn_is_understood_by_sqlalchemy_too(embedded: Embedded, tmp_p
     await engine.dispose()
 
 
-def test_after_a_kill_of_the_owner_the_next_start_replaces_the_server_that_lives_on(
+async def test_after_a_kill_of_the_owner_its_server_stops_by_itself_and_leaves_nothing(
+    tmp_path: Path, owner: subprocess.Popen[str]
+) -> None:
+    pid, sockets = await asyncio.to_thread(started, owner, tmp_path)
+
+    owner.kill()
+
+    await eventually(lambda: not is_alive(pid))
+    await eventually(lambda: not sockets.exists())
+    assert not (tmp_path / "postgres" / "postmaster.pid").exists()
+
+
+def test_a_server_that_outlived_its_owner_is_replaced_at_the_next_start(
     embedded: Embedded, tmp_path: Path, owner: subprocess.Popen[str]
 ) -> None:
-    assert owner.stdout
-    dsn = owner.stdout.readline().strip()
-    write_note(dsn)
-    left_over = server_pid(tmp_path)
-    socket_folder = Path(fetch_value(dsn, "SHOW unix_socket_directories"))  # type: ignore[arg-type]
-    owner.kill()
-    owner.wait()
-    assert is_alive(left_over)
+    pid, sockets = started(owner, tmp_path)
+    kill_with_watcher(owner)
+    assert is_alive(pid)
 
     postgres = embedded(tmp_path)
     postgres.start()
 
     assert note(postgres.ensure_database("orders")) == "kept"
-    assert not is_alive(left_over)
-    assert not socket_folder.exists()
+    assert not is_alive(pid)
+    assert not sockets.exists()
 
 
 def test_after_a_kill_of_owner_and_server_the_next_start_recovers(
     embedded: Embedded, tmp_path: Path, owner: subprocess.Popen[str]
 ) -> None:
-    assert owner.stdout
-    write_note(owner.stdout.readline().strip())
-    os.kill(server_pid(tmp_path), signal.SIGKILL)
-    owner.kill()
-    owner.wait()
+    pid, _ = started(owner, tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    kill_with_watcher(owner)
 
     postgres = embedded(tmp_path)
     postgres.start()
@@ -345,6 +369,25 @@ def test_as_root_a_folder_closed_to_others_stays_closed(embedded: Embedded, open
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root has another user run PostgreSQL")
+def test_as_root_the_programs_may_be_installed_below_a_folder_closed_to_others(
+    embedded: Embedded, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = programs.folder()
+    package = installed.parents[1]
+    home = open_folder / "home"
+    home.mkdir(mode=0o700)
+    for part in (f"{package.name}/pginstall{programs.MAJOR_VERSION}", f"{package.name}.libs"):
+        shutil.copytree(package.parent / part, home / part, symlinks=True)
+    monkeypatch.setattr(programs, "folder", lambda: home / installed.relative_to(package.parent))
+    postgres = embedded(open_folder / "data")
+
+    postgres.start()
+
+    assert fetch_value(postgres.ensure_database("orders"), "SELECT 1") == 1
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root has another user run PostgreSQL")
 def test_as_root_the_server_has_no_right_of_root_in_folders_that_are_open(
     embedded: Embedded, open_folder: Path
 ) -> None:
@@ -445,6 +488,26 @@ def test_data_that_are_damaged_are_told_with_what_postgresql_said(embedded: Embe
 
     assert "PostgreSQL does not start: " in text
     assert "pg_control" in text
+
+
+async def test_a_restart_that_failed_can_be_tried_again_under_the_same_dsn(
+    embedded: Embedded, tmp_path: Path
+) -> None:
+    postgres = embedded(tmp_path)
+    postgres.start()
+    dsn = postgres.dsn("postgres")
+    control = tmp_path / "postgres" / "global" / "pg_control"
+    os.kill(server_pid(tmp_path), signal.SIGKILL)
+    await eventually(lambda: not postgres.running)
+    control.rename(tmp_path / "moved away")
+    with pytest.raises(StartupError):
+        postgres.start()
+    (tmp_path / "moved away").rename(control)
+
+    postgres.start()
+
+    assert postgres.dsn("postgres") == dsn
+    assert await asyncio.to_thread(fetch_value, dsn, "SELECT 1") == 1
 
 
 def test_a_start_that_failed_leaves_the_folder_free(embedded: Embedded, tmp_path: Path) -> None:

@@ -56,7 +56,13 @@ def _created(outcome: CreateOutcome) -> Response:
     order = outcome.order
     if outcome.creation is Creation.CONFLICT:
         raise order_conflict(order.order_id)
-    headers = {"location": f"/orders/{quote(order.order_id, safe='')}"}
+    headers = {"location": _location(order.order_id)}
     if outcome.creation is Creation.REPLAYED:
         headers["idempotent-replayed"] = "true"
     return Response(encode_order(order), 201, headers=headers, media_type=JSON)
+
+
+def _location(order_id: str) -> str:
+    name = quote(order_id, safe="")
+    # Clients resolve "." and ".." in a path, and would end elsewhere.
+    return f"/orders/{name.replace('.', '%2E') if name in ('.', '..') else name}"

@@ -3,10 +3,10 @@
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from order_service.domain.order import Item, Order, Status
+from service_kit.postgres.database import Record
 
 COLUMNS = "order_id, customer_id, items::text AS items, amount, status, version, fail_reason"
 
@@ -21,7 +21,7 @@ class _Item(msgspec.Struct):
 _items = msgspec.json.Decoder(list[_Item], float_hook=Decimal)
 
 
-def to_order(record: asyncpg.Record) -> Order:
+def to_order(record: Record) -> Order:
     items = _items.decode(record["items"])
     return Order(
         order_id=record["order_id"],

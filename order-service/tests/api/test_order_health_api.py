@@ -29,14 +29,13 @@ async def samples(client: httpx.AsyncClient) -> dict[str, float]:
     response = await client.get("/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    return {
-        sample.name
-        + "{"
-        + ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
-        + "}": sample.value
-        for family in text_string_to_metric_families(response.text)
-        for sample in family.samples
-    }
+    families = text_string_to_metric_families(response.text)
+    found = [sample for family in families for sample in family.samples]
+    return {f"{one.name}{{{labels(one.labels)}}}": one.value for one in found}
+
+
+def labels(given: dict[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(given.items()))
 
 
 async def test_health_names_the_service(client: httpx.AsyncClient) -> None:

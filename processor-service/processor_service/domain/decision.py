@@ -32,21 +32,24 @@ def approve() -> Decision:
 
 def reject(reason: str) -> Decision:
     """`reason` is what the customer is told."""
-    if not reason:
+    if not str(reason):
         raise ValueError("a rejection needs a reason")
-    return Decision(reason)
+    return Decision(str(reason))
+
+
+DELAY_SECONDS_MAX = 30 * 86_400.0
 
 
 class RetryLater(Exception):
     """Raised by a policy that cannot decide yet.
 
-    The order is tried again after `delay_seconds`, or by the retry schedule when None. After the last attempt
-    of the schedule it becomes a dead letter; `counts=False` (something that the policy depends on is out of
-    order) makes this no attempt, however often it happens.
+    The order is tried again after `delay_seconds` (30 days at most), or by the retry schedule when None.
+    After the last attempt of the schedule it becomes a dead letter; `counts=False` (something that the policy
+    depends on is out of order) makes this no attempt, however often it happens.
     """
 
     def __init__(self, reason: str, *, delay_seconds: float | None = None, counts: bool = True) -> None:
-        if delay_seconds is not None and delay_seconds <= 0:
-            raise ValueError("delay_seconds must be greater than 0")
+        if delay_seconds is not None and not 0 < delay_seconds <= DELAY_SECONDS_MAX:
+            raise ValueError(f"delay_seconds must be greater than 0 and at most {DELAY_SECONDS_MAX:.0f}")
         super().__init__(reason)
-        self.postponement = Postponement(reason=reason, delay_seconds=delay_seconds, counts=counts)
+        self.postponement = Postponement(reason=str(reason), delay_seconds=delay_seconds, counts=counts)

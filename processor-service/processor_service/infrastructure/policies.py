@@ -6,6 +6,8 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from random import Random
 
 import structlog
@@ -46,19 +48,25 @@ class CallablePolicy:
         )
         self._timeout_seconds = timeout_seconds
         self._slots = asyncio.Semaphore(concurrency_max)
+        # asyncio's own threads are few on a small machine: orders would spend their time waiting for one.
+        self._threads = ThreadPoolExecutor(concurrency_max, thread_name_prefix="policy")
 
     async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
         return await asyncio.gather(*(self._decide_one(order) for order in orders))
 
     async def _decide_one(self, order: Order) -> Verdict:
         try:
-            async with self._slots, asyncio.timeout(self._timeout_seconds):
+            async with self._slots, asyncio.timeout(self._timeout_seconds) as limit:
                 decision = await self._call(order)
         except RetryLater as later:
             return later.postponement
-        except TimeoutError:
-            return Postponement(reason=f"the policy took longer than {self._timeout_seconds:g} s")
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise  # it is we who are cancelled, and not something within the policy
+            return Postponement(reason="the policy was cancelled")
         except Exception as error:
+            if limit.expired():
+                return Postponement(reason=f"the policy took longer than {self._timeout_seconds:g} s")
             log.warning("policy_failed", order_id=order.order_id, exc_info=error)
             return Postponement(reason=f"the policy failed: {type(error).__name__}: {error}")
         if isinstance(decision, Decision):
@@ -66,9 +74,12 @@ class CallablePolicy:
         return Postponement(reason=f"the policy returned {decision!r}, not a Decision")
 
     async def _call(self, order: Order) -> object:
-        if not self._is_async:
-            return await asyncio.to_thread(self._decide, order)
-        result = self._decide(order)
+        if self._is_async:
+            result = self._decide(order)
+        else:
+            run = copy_context().run
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, run, self._decide, order)
+        # Of a decorator or a lambda only the result tells that what it wraps is asynchronous.
         return await result if inspect.isawaitable(result) else result
 
 
@@ -87,9 +98,8 @@ def load_policy(name: str) -> Callable[[Order], object]:
         for part in attribute.split("."):
             policy = getattr(policy, part)
     except Exception as error:
-        raise StartupError(
-            f"{SETTING}: cannot load {name!r}: {type(error).__name__}: {error}", exit_code=2
-        ) from error
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StartupError(f"{SETTING}: cannot load {name!r}: {text}", exit_code=2) from error
     if not callable(policy):
         raise StartupError(f"{SETTING}: {name!r} is not callable", exit_code=2)
     return policy

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from random import Random
 
-import asyncpg
 import msgspec
 
 from processor_service.application.ports import Answer, ProcessingState
@@ -12,7 +11,7 @@ from processor_service.domain.order import OrderId
 from service_kit.lifecycle import Wakeup
 from service_kit.observability.trace_context import continued_trace
 from service_kit.outbox import OutboxEvent
-from service_kit.postgres.database import Connection, Database
+from service_kit.postgres.database import Connection, Database, Record
 from service_kit.postgres.inbox import PostgresInbox
 from service_kit.postgres.outbox import add_to_outbox
 from service_kit.postgres.unit_of_work import PostgresUnitOfWork
@@ -129,7 +128,7 @@ def order_processed(state: ProcessingState) -> bytes:
     )
 
 
-def _to_state(record: asyncpg.Record) -> ProcessingState:
+def _to_state(record: Record) -> ProcessingState:
     return ProcessingState(
         order_id=record["order_id"],
         version=record["version"],

@@ -16,7 +16,10 @@ from service_kit.observability.metrics import Metrics
 log = structlog.stdlib.get_logger()
 
 
-def application(routes: Sequence[BaseRoute], *, metrics: Metrics) -> ASGIApp:
+Routes = Sequence[BaseRoute]
+
+
+def application(routes: Routes, *, metrics: Metrics) -> ASGIApp:
     """An application that answers every request, at worst with a problem 500, and measures each.
 
     Starlette's own class is left out: its outer layer reports every unexpected error a second time, and it

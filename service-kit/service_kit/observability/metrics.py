@@ -19,17 +19,23 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self.events_published = self._counter("events_published", "Events confirmed by the broker.", ["event_type"])
+        self.events_published = self._counter(
+            "events_published", "Events confirmed by the broker.", ["event_type"]
+        )
         self.events_failed = self._counter("events_failed", "Attempts that failed by the event's own fault.")
         self.events_moved_to_dlq = self._counter("events_moved_to_dlq", "Events set aside as dead letters.")
         self.outbox_pending = self._gauge("outbox_pending", "Events that wait to be published.")
         self.outbox_oldest = self._gauge(
-            "outbox_oldest_created_timestamp_seconds", "When the oldest waiting event was created; 0 when none waits."
+            "outbox_oldest_created_timestamp_seconds",
+            "When the oldest waiting event was created; 0 when none waits.",
         )
         self.dead_letters = self._gauge("dead_letters", "Dead letters that wait for an operator.")
         self.retries_pending = self._gauge("retries_pending", "Events that wait for another attempt.")
         self.consumer_batch_size = Histogram(
-            "consumer_batch_size", "Messages handled in one batch.", buckets=_BATCH_BUCKETS, registry=self.registry
+            "consumer_batch_size",
+            "Messages handled in one batch.",
+            buckets=_BATCH_BUCKETS,
+            registry=self.registry,
         )
         self.http_request_duration = Histogram(
             "http_request_duration_seconds",

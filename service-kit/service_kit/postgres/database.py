@@ -11,8 +11,10 @@ from asyncpg.pool import PoolConnectionProxy
 
 from service_kit.errors import DatabaseUnavailable
 
+Record = asyncpg.Record
+
 if TYPE_CHECKING:
-    Connection = PoolConnectionProxy[asyncpg.Record]
+    Connection = PoolConnectionProxy[Record]
 else:
     Connection = PoolConnectionProxy
 
@@ -46,7 +48,7 @@ class Database:
             timeout=_CONNECT_TIMEOUT_SECONDS,
             command_timeout=command_timeout_seconds,
             server_settings={"application_name": application_name},
-            reset=_reset,
+            reset=_no_reset,
         )
 
     async def __aenter__(self) -> Self:
@@ -127,7 +129,9 @@ def _is_outage(error: BaseException) -> bool:
         return (error.sqlstate or "")[:2] not in _FAULTS_OF_THE_MESSAGE
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, ValueError)  # asyncpg.DataError: the driver cannot encode the value
-    return isinstance(error, OSError)
+    # InternalClientError: what asyncpg says of a connection that the server is just closing, and when no host
+    # of several is the primary.
+    return isinstance(error, (OSError, asyncpg.InternalClientError))
 
 
 def _words(error: BaseException) -> str:
@@ -138,7 +142,5 @@ def _words(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-async def _reset(connection: asyncpg.Connection) -> None:
-    """Spare the round trip of RESET ALL at each release: at worst a session leaves an open transaction."""
-    if connection.is_in_transaction():
-        await connection.reset()
+async def _no_reset(_: asyncpg.Connection) -> None:
+    """Spare the round trip of RESET ALL at each release; the pool rolls back what is open in any case."""

@@ -10,6 +10,7 @@ from alembic import command, context
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from service_kit.errors import DatabaseUnavailable, StartupError
@@ -83,7 +84,11 @@ class Migrations:
 
 def _upgrade(config: Config) -> None:
     with _one_at_a_time:
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except DBAPIError as error:
+            # SQLAlchemy wraps twice what the driver said; `outages` knows the driver's words only.
+            raise (error.orig and error.orig.__cause__) or error from None
 
 
 async def _revision(dsn: str) -> str | None:

@@ -49,8 +49,9 @@ class RabbitBroker:
         self._exchange = exchange
         self._queue_type: QueueType = queue_type
         self._name = connection_name
+        self._warned: set[str] = set()
         self._publisher = RabbitPublisher(
-            exchange,
+            Topology(exchange=exchange, warned=self._warned),
             confirm_timeout_seconds=confirm_timeout_seconds,
             topology_interval_seconds=topology_interval_seconds,
         )
@@ -82,6 +83,7 @@ class RabbitBroker:
             queue=queue,
             queue_type=self._queue_type,
             routing_keys=tuple(routing_keys),
+            warned=self._warned,
         )
         subscription = RabbitSubscription(
             topology, prefetch=prefetch, topology_interval_seconds=self._settings.topology_interval_seconds

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 from pamqp import base, commands
 
 from service_kit.message import Delivery
-from service_kit.rabbitmq.faults import ChannelClosed, ConnectionLost, ProtocolError
+from service_kit.rabbitmq.faults import ChannelClosed, ClosedByBroker, ConnectionLost, ProtocolError
 from service_kit.rabbitmq.frame_parser import Confirmed, FrameParser, Method, Returned
 from service_kit.rabbitmq.publish_frames import CHANNEL, FRAME_MAX, HEARTBEAT, method_frame
 
@@ -235,15 +235,6 @@ class Connection(asyncio.Protocol):
     def _set_blocked(self, reason: str | None) -> None:
         self.blocked_because = reason
         self.on_blocked_changed()
-
-
-class ClosedByBroker(ConnectionLost):
-    """RabbitMQ closed the connection; `code` is its reply code."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"RabbitMQ closed the connection: {code} {text}")
-        self.code = code
-        self.text = text
 
 
 def _nothing() -> None:

@@ -10,6 +10,15 @@ class ConnectionLost(BrokerUnavailable):
     """The connection to RabbitMQ was lost."""
 
 
+class ClosedByBroker(ConnectionLost):
+    """RabbitMQ closed the connection; `code` is its reply code."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"RabbitMQ closed the connection: {code} {text}")
+        self.code = code
+        self.text = text
+
+
 class ProtocolError(ConnectionLost):
     """The peer sent bytes that are not AMQP 0-9-1."""
 

@@ -15,6 +15,7 @@ from service_kit.rabbitmq.properties import decode_properties, readable
 from service_kit.rabbitmq.publish_frames import CHANNEL, FRAME_MAX
 
 _METHOD, _HEADER, _BODY, _HEARTBEAT, _END = 1, 2, 3, 8, 0xCE
+_PAYLOAD_MAX = FRAME_MAX - 8
 _KINDS = (_METHOD, _HEADER, _BODY, _HEARTBEAT)
 _DELIVER, _RETURN, _ACK, _NACK = 0x3C003C, 0x3C0032, 0x3C0050, 0x3C0078
 
@@ -66,7 +67,6 @@ class FrameParser:
     """Reads one connection. Delivery tags are counted on from `tag_base`, so that none ever repeats."""
 
     def __init__(self, tag_base: int = 0) -> None:
-        self.payload_max = FRAME_MAX - 8
         self._tag_base = tag_base
         self._chunks: list[bytes] = []
         self._missing_bytes = 0
@@ -94,7 +94,7 @@ class FrameParser:
         at, end = 0, len(data)
         while end - at >= 8:
             kind, channel, size = _frame_start_at(data, at)
-            if size > self.payload_max:
+            if size > _PAYLOAD_MAX:
                 raise ProtocolError(_strange_start(data[at:]))
             stop = at + 7 + size
             if stop >= end:

@@ -13,8 +13,8 @@ from pamqp.header import ProtocolHeader
 
 from service_kit.errors import BrokerUnavailable
 from service_kit.rabbitmq.address import Address, Host
-from service_kit.rabbitmq.connection import ClosedByBroker, Connection
-from service_kit.rabbitmq.faults import ConnectionLost
+from service_kit.rabbitmq.connection import Connection
+from service_kit.rabbitmq.faults import ClosedByBroker, ConnectionLost
 from service_kit.rabbitmq.publish_frames import FRAME_MAX, method_frame
 
 CONNECT_TIMEOUT_SECONDS = 10.0

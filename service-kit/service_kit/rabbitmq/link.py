@@ -85,6 +85,10 @@ class Link:
         connection = await self._connect()
         try:
             await self._session.serve(connection, self._on_ready)
+        except BrokerUnavailable as error:
+            # Before the farewell, which may take its time.
+            self._note(str(error))
+            raise
         finally:
             await connection.close()
 

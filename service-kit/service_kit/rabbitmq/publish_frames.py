@@ -38,7 +38,7 @@ def publish_frames(exchange: str, messages: Sequence[Message], frame_max: int) -
     """All frames of `messages`, `mandatory` and persistent, none longer than `frame_max` bytes.
 
     Raises MessageRejected, before anything is sent, for what AMQP cannot carry: a message id, routing key or
-    header name above 255 bytes, headers above one frame, text that is no Unicode.
+    header name above 255 bytes, headers above one frame, text that is no Unicode or no text.
     """
     pieces: list[bytes] = []
     for message in messages:
@@ -46,8 +46,10 @@ def publish_frames(exchange: str, messages: Sequence[Message], frame_max: int) -
         try:
             pieces.append(_publish_method(exchange, message.routing_key))
             pieces.append(_content_header(message, len(body), frame_max))
-        except (ValueError, UnicodeError) as error:
-            raise MessageRejected(f"message {message.message_id[:64]!r} cannot be sent: {error}") from error
+        # What was stored long ago need not keep to its type: one such row must not look like an outage.
+        except (ValueError, TypeError, AttributeError) as error:
+            shown = str(message.message_id)[:64]
+            raise MessageRejected(f"message {shown!r} cannot be sent: {error}") from error
         pieces += _body_frames(body, frame_max)
     return b"".join(pieces)
 

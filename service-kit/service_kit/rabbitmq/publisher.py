@@ -26,10 +26,9 @@ class RabbitPublisher:
     """
 
     def __init__(
-        self, exchange: str, *, confirm_timeout_seconds: float, topology_interval_seconds: float
+        self, topology: Topology, *, confirm_timeout_seconds: float, topology_interval_seconds: float
     ) -> None:
-        self._topology = Topology(exchange=exchange)
-        self._exchange = exchange
+        self._topology = topology
         self._confirm_timeout_seconds = confirm_timeout_seconds
         self._topology_interval_seconds = topology_interval_seconds
         self._connection: Connection | None = None
@@ -68,7 +67,7 @@ class RabbitPublisher:
 
     async def _sent(self, messages: Sequence[Message]) -> Batch:
         connection = self._usable_connection()
-        data = publish_frames(self._exchange, messages, connection.frame_max)
+        data = publish_frames(self._topology.exchange, messages, connection.frame_max)
         try:
             async with asyncio.timeout(self._confirm_timeout_seconds):
                 await connection.writable()
@@ -82,9 +81,10 @@ class RabbitPublisher:
         return batch
 
     def _usable_connection(self) -> Connection:
-        if self._connection is None or not self._usable.is_set():
+        connection = self._connection
+        if connection is None or connection.channel_ended.done() or not self._usable.is_set():
             raise BrokerUnavailable(self.problem() or "RabbitMQ is not connected")
-        return self._connection
+        return connection
 
     async def _settled(self, batch: Batch) -> None:
         while not batch.settled.done():

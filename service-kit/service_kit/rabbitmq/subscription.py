@@ -98,12 +98,12 @@ class RabbitSubscription:
             self._arrival.set_result(None)
 
     def _on_event(self, event: HotEvent) -> None:
-        if type(event) is not Delivery:
+        if type(event) is not Delivery or self._connection is None:
             return
         self._buffer.append(event)
         self._seen_tag = event.tag
         self._buffered_bytes += len(event.body)
-        if self._buffered_bytes > self._buffered_bytes_max and self._connection is not None:
+        if self._buffered_bytes > self._buffered_bytes_max:
             self._connection.pause_reading()
         self._wake()
 

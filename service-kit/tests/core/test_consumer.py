@@ -3,6 +3,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -13,7 +14,7 @@ from service_kit.failures import DELAY_SECONDS_MAX, DeadLetter, FailedEvent, Pos
 from service_kit.message import MESSAGE_BYTES_MAX, Delivery
 from service_kit.observability.metrics import Metrics
 from service_kit.retry import Backoff, RetryPolicy
-from service_kit.sources import BrokerSource, RetrySource, Settlement
+from service_kit.sources import BrokerSource, RetrySource
 from service_kit.testing.fakes import FakeDatabase, FakeDeadLetters, FakeFailures
 from service_kit.testing.fakes_broker import FakeSubscription
 from service_kit.testing.virtual_time import VirtualTime, loop_clock
@@ -33,7 +34,7 @@ class StubEvent:
 
 
 class ScriptedHandler:
-    """Handles everything but what `script` says of a key. `batches` holds the keys of each call, `calls` when."""
+    """Handles all but what `script` says of a key. `batches` holds the keys of each call, `calls` when."""
 
     def __init__(self, journal: list[str]) -> None:
         self.script: dict[str, Callable[[Received[StubEvent]], Outcome]] = {}
@@ -348,10 +349,8 @@ async def test_a_failing_event_is_tried_by_the_schedule_and_set_aside_after_the_
     # A minute, two and four after one another, as late as the retries are polled.
     attempts = world.handler.attempts("a:1")
     assert [attempt for _, attempt in attempts] == [1, 2, 3, 4]
-    pauses = [later[0] - earlier[0] for earlier, later in zip(attempts, attempts[1:], strict=False)]
-    assert all(
-        planned <= pause <= planned + 1 for planned, pause in zip([60, 120, 240], pauses, strict=True)
-    )
+    pauses = [later[0] - earlier[0] for earlier, later in pairwise(attempts)]
+    assert all(planned <= pause <= planned + 1 for planned, pause in zip([60, 120, 240], pauses, strict=True))
     (letter,) = await world.dead()
     assert (letter.event_key, letter.attempts, letter.reason) == ("a:1", 4, "no stock")
     assert letter.headers == {"traceparent": "trace a:1"}
@@ -519,7 +518,7 @@ async def test_the_pauses_of_an_outage_grow_to_five_seconds(world: World, virtua
     async with running(world):
         await virtual_time.advance(600)
         times = [at for at, _ in world.handler.calls]
-    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
     assert 0.08 <= pauses[0] <= 0.12
     assert max(pauses) <= 6
     assert min(pauses[-20:]) >= 4

@@ -31,7 +31,8 @@ def test_an_empty_array_has_no_events() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[", b"[1,", b"[1] x", b"[1 2]", b"[\xff]", b'["\xff"', b"[" * 100_000, b"\xef\xbb\xbf[1", b"[NaN]"]
+    "body",
+    [b"[", b"[1,", b"[1] x", b"[1 2]", b"[\xff]", b'["\xff"', b"[" * 100_000, b"\xef\xbb\xbf[1", b"[NaN]"],
 )
 def test_what_looks_like_an_array_and_is_none_is_malformed_or_left_to_the_decoder(body: bytes) -> None:
     (event,) = split(body)

@@ -203,9 +203,9 @@ async def test_what_is_waited_for_may_raise() -> None:
 async def test_what_is_waited_for_in_vain_is_cancelled(virtual_time: VirtualTime) -> None:
     cancelled: list[bool] = []
 
-    async def wait() -> None:
+    async def wait() -> bool:
         try:
-            await asyncio.Event().wait()
+            return await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.append(True)
             raise

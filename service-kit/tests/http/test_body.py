@@ -74,7 +74,9 @@ async def test_after_a_refused_body_the_connection_serves_the_next_request(serve
 
 
 async def test_of_a_refused_body_only_so_much_is_read(serve: Serve) -> None:
-    server = await serve(ROUTES, HttpLimits(dropped_bytes_max=200_000))
+    server = await serve(
+        ROUTES, HttpLimits(dropped_bytes_max=200_000, dropped_seconds_max=3600, keep_alive_seconds=3600)
+    )
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
 
     writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n")
@@ -87,7 +89,7 @@ async def test_of_a_refused_body_only_so_much_is_read(serve: Serve) -> None:
 
 
 async def test_of_a_refused_body_nothing_is_awaited_for_long(serve: Serve, raw: Raw) -> None:
-    server = await serve(ROUTES, HttpLimits(dropped_seconds_max=0.1))
+    server = await serve(ROUTES, HttpLimits(dropped_seconds_max=0.1, keep_alive_seconds=3600))
 
     answer = await raw(server, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\nx")
 

@@ -116,14 +116,6 @@ async def test_a_taken_port_is_told_in_one_line(serve: Serve) -> None:
     assert caught.value.exit_code == 1
 
 
-async def test_a_port_that_is_bound_but_does_not_listen_yet_is_not_taken_over(serve: Serve) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        with pytest.raises(StartupError, match="the port is taken"):
-            async with http_server(application([], metrics=Metrics()), "127.0.0.1", other.getsockname()[1]):
-                pass
-
-
 @pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid", "a..b"])
 async def test_an_address_of_another_machine_is_told_in_one_line(host: str) -> None:
     with pytest.raises(StartupError, match="not an address of this machine; choose another with APP__HOST"):

@@ -1,4 +1,7 @@
-from collections.abc import AsyncIterator
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 import pytest_asyncio
@@ -6,6 +9,8 @@ import pytest_asyncio
 from service_kit.postgres import schema
 from service_kit.postgres.database import Database
 from service_kit.testing.postgres_server import PostgresServer, fresh_database
+
+_SSL_REQUEST = 80877103
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -26,6 +31,11 @@ async def database(dsn: str) -> AsyncIterator[Database]:
         yield database
 
 
+@pytest.fixture
+def refusing_server() -> Callable[[str, str], AbstractAsyncContextManager[str]]:
+    return server_that_refuses
+
+
 async def create_tables(dsn: str) -> None:
     async with (
         Database(dsn, application_name="tests") as database,
@@ -33,3 +43,27 @@ async def create_tables(dsn: str) -> None:
     ):
         for statement in schema.CREATE_V1:
             await connection.execute(statement)
+
+
+@asynccontextmanager
+async def server_that_refuses(sqlstate: str, text: str) -> AsyncIterator[str]:
+    """The DSN of a server that speaks just enough of PostgreSQL's protocol to refuse every login so."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            size, code = struct.unpack(">II", await reader.readexactly(8))
+            await reader.readexactly(size - 8)
+            if code != _SSL_REQUEST:
+                break
+            writer.write(b"N")
+        fields = b"".join(
+            kind + value.encode() + b"\0" for kind, value in ((b"S", "FATAL"), (b"C", sqlstate), (b"M", text))
+        )
+        writer.write(b"E" + struct.pack(">I", len(fields) + 5) + fields + b"\0")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"postgresql://me:secret@127.0.0.1:{port}/orders"

@@ -105,16 +105,34 @@ async def test_reading_pauses_above_the_high_water_mark_and_resumes_at_half() ->
 
 async def test_no_answer_is_asked_for_while_reading_is_paused() -> None:
     wire, connection, subscription, serving = await consuming(buffered_bytes_max=1)
-    await eventually(lambda: wire.asked.count("Exchange.Declare") >= 3)
-    connection.data_received(delivery(1, 10))
+    await nothing_asked_after(wire, serving, lambda: connection.data_received(delivery(1, 10)))
+    await subscription.receive(1)
+    await asked_again(wire)
+    await end(connection, serving)
+
+
+async def test_no_answer_is_asked_for_while_blocked() -> None:
+    wire, connection, _, serving = await consuming(buffered_bytes_max=1)
+    blocked = frame.marshal(commands.Connection.Blocked("low on memory"), 0)
+    await nothing_asked_after(wire, serving, lambda: connection.data_received(blocked))
+    connection.data_received(frame.marshal(commands.Connection.Unblocked(), 0))
+    await asked_again(wire)
+    await end(connection, serving)
+
+
+async def nothing_asked_after(wire: Wire, serving: asyncio.Task[None], event: Callable[[], None]) -> None:
+    await asked_again(wire)
+    event()
     asked = len(wire.asked)
     for _ in range(5):
         await asyncio.wait({serving}, timeout=0.02)
     # The round that was under way may have ended.
     assert len(wire.asked) - asked <= 3
-    await subscription.receive(1)
+
+
+async def asked_again(wire: Wire) -> None:
+    asked = len(wire.asked)
     await eventually(lambda: len(wire.asked) > asked + 3)
-    await end(connection, serving)
 
 
 async def test_writing_waits_for_the_peer_and_for_nobody_when_it_is_gone() -> None:

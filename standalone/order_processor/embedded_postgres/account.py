@@ -10,7 +10,7 @@ from pathlib import Path
 
 from service_kit.errors import StartupError
 
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS, _NO_SETUID_FIXUP = 28, 1 << 2
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAPABILITY_VERSION = 0x20080522
 _CAP_DAC_OVERRIDE = 1
@@ -31,7 +31,8 @@ class Account:
     def become(self) -> None:
         """Turn this process, a child about to run a program, into one of this user. Raises OSError."""
         if self.passes_closed_folders:
-            _libc_call("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            # Rights survive the change of user, and `access`, which initdb uses, respects them.
+            _libc_call("prctl", _PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
         os.setgroups([])
         os.setgid(self.group_id)
         os.setuid(self.user_id)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from order_processor.embedded_postgres import leftovers, programs, socket_folder
 from order_processor.embedded_postgres.account import Account, account_for
 from order_processor.embedded_postgres.data_folder import DataFolder
+from order_processor.embedded_postgres.watcher import Watcher
 from service_kit.errors import StartupError
 
 START_SECONDS_MAX = 600.0
@@ -38,28 +39,31 @@ class EmbeddedPostgres:
     """PostgreSQL on the data in `data_dir`, reached through a socket that only this user can open.
 
     Every commit is on disk before it is acknowledged. The folder belongs to one process at a time, for as
-    long as that process lives.
+    long as that process lives; should it be killed, the server stops too.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = DataFolder(data_dir.absolute())
         self._socket_folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: Watcher | None = None
 
     def start(self) -> None:
         """Start the server, on new data if there are none yet; do nothing while it runs.
 
         Recovers from whatever ended the last run, also when that run's server still lives; call it again
         when the server died while this process went on: the DSNs stay the same. Blocks for as long as
-        recovery takes, up to ten minutes. Raises StartupError, and DataFolderInUse as one of it.
+        recovery takes, up to ten minutes. Raises StartupError, and DataFolderInUse as one of it; what was
+        started before can be started again then.
         """
         if self.running:
             return
+        release = self._end_server if self._socket_folder else self.stop
         self._folder.lock()
         try:
             self._start()
         except BaseException:
-            self.stop()
+            release()
             raise
 
     @property
@@ -87,24 +91,30 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Stop the server, its data complete on disk, and free the folder. Safe before start and twice."""
-        if self._process is not None:
-            leftovers.stop(self._process.pid, self._process.poll, within_seconds=STOP_SECONDS_MAX)
-            self._process = None
+        self._end_server()
         if self._socket_folder is not None:
             socket_folder.remove(self._socket_folder)
             self._socket_folder = None
         self._folder.unlock()
 
+    def _end_server(self) -> None:
+        if self._process is not None:
+            leftovers.stop(self._process.pid, self._process.poll, within_seconds=STOP_SECONDS_MAX)
+            self._process = None
+        if self._watcher is not None:
+            self._watcher.dismiss()
+            self._watcher = None
+
     def _start(self) -> None:
+        self._end_server()
         account = account_for(self._folder.path, programs.folder())
         if self._folder.holds_data():
             self._clear_leftovers()
         else:
             self._folder.create_data(account)
-        if self._socket_folder is None:
-            self._socket_folder = socket_folder.create(account, port=_PORT)
+        self._socket_folder = self._socket_folder or socket_folder.create(account, port=_PORT)
         deadline = time.monotonic() + START_SECONDS_MAX
-        while not self._reached_readiness(account, deadline):
+        while not self._reached_readiness(account, self._socket_folder, deadline):
             # The children of a server that was killed may live a moment longer and hold its memory.
             time.sleep(_POLL_SECONDS * 10)
 
@@ -114,13 +124,15 @@ class EmbeddedPostgres:
         if left != self._socket_folder:
             socket_folder.remove(left)
 
-    def _reached_readiness(self, account: Account | None, deadline: float) -> bool:
+    def _reached_readiness(self, account: Account | None, sockets: Path, deadline: float) -> bool:
         """Start the server once and wait; False when it is worth another try."""
-        self._process = self._launch(account)
+        self._process = self._launch(account, sockets)
+        self._watcher = Watcher(self._process.pid, sockets)
         while time.monotonic() < deadline:
             if leftovers.ready_pid(self._folder.data) == self._process.pid:
                 return True
             if self._process.poll() is not None:
+                self._end_server()
                 return self._judge_early_end()
             time.sleep(_POLL_SECONDS)
         raise StartupError(
@@ -135,8 +147,8 @@ class EmbeddedPostgres:
             f"PostgreSQL does not start: {programs.telling_line(log)} (log: {self._folder.log})"
         )
 
-    def _launch(self, account: Account | None) -> "subprocess.Popen[bytes]":
-        settings = {**_SETTINGS, "port": str(_PORT), "unix_socket_directories": str(self._socket_folder)}
+    def _launch(self, account: Account | None, sockets: Path) -> "subprocess.Popen[bytes]":
+        settings = {**_SETTINGS, "port": str(_PORT), "unix_socket_directories": str(sockets)}
         options = [f"--{name}={value}" for name, value in settings.items()]
         with self._folder.log.open("wb") as log:
             return programs.launch(

@@ -1,0 +1,75 @@
+"""What the tests of processor-service share: a migrated and empty database, and the contract."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import hypothesis
+import pytest
+import pytest_asyncio
+
+from processor_service.main import MIGRATIONS
+from service_kit.postgres.database import Database
+from service_kit.testing.postgres_server import PostgresServer, fresh_database
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("processor-service", deadline=None)
+hypothesis.settings.load_profile("processor-service")
+
+# Making and dropping a database takes longer than most tests, so that they share one, and find it empty.
+EMPTY = """
+DELETE FROM processing_states; DELETE FROM outbox; DELETE FROM processed_inbox;
+DELETE FROM retry_queue; DELETE FROM dead_letter_queue
+"""
+DISCONNECT_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_dsn(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    async with fresh_database(postgres_server, "processor-service", MIGRATIONS.upgrade) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def dsn(shared_dsn: str) -> str:
+    """A migrated database without rows, to which nobody is connected."""
+    connection = await asyncpg.connect(shared_dsn)
+    await connection.execute(DISCONNECT_OTHERS)
+    await connection.execute(EMPTY)
+    await connection.close()
+    return shared_dsn
+
+
+@pytest.fixture
+async def own_dsn(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """A migrated database for tests that change the tables themselves."""
+    async with fresh_database(postgres_server, "processor-service", MIGRATIONS.upgrade) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    async with Database(dsn, application_name="processor-service-tests") as database:
+        yield database
+
+
+@pytest.fixture
+async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection beside those of the service: to look, and to interfere."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+@pytest.fixture(scope="session")
+def contracts_folder() -> Path:
+    """The wire format as data: in the repository, but not in an image of the service."""
+    folder = Path(__file__).parents[2] / "contracts"
+    if not folder.is_dir():
+        pytest.skip("there is no folder contracts/ beside the service")
+    return folder

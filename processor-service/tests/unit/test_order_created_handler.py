@@ -1,0 +1,42 @@
+"""What the consumer is told of orders that could not be decided."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
+
+import pytest
+
+from processor_service.application.ports import DecidedOrders, Policy, ProcessingState, UnitOfWork
+from processor_service.consumers.order_created import OrderCreatedHandler
+from processor_service.domain.decision import Postponement, Verdict
+from processor_service.domain.order import Order, OrderId
+from service_kit.consumer import Received, RetryLater
+
+
+class NothingDecided(DecidedOrders):
+    async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, ProcessingState]:
+        return {}
+
+
+class PutsOff(Policy):
+    def __init__(self, postponement: Postponement) -> None:
+        self.postponement = postponement
+
+    async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
+        return [self.postponement for _ in orders]
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("delay_seconds", [None, 7.5])
+async def test_an_order_that_is_put_off_is_retried_as_the_policy_said(
+    delay_seconds: float | None, counts: bool
+) -> None:
+    told: list[str] = []
+    policy = PutsOff(Postponement(reason="the bank sleeps", delay_seconds=delay_seconds, counts=counts))
+    no_transaction = cast("UnitOfWork", None)
+    handler = OrderCreatedHandler(policy, NothingDecided(), no_transaction, told.append)
+    event = handler.decode("order.created", b'{"order_id": "o-1", "items": ["laptop"]}')
+
+    outcomes = await handler.handle([Received(event, attempt=1, last_error=None, traceparent=None)])
+
+    assert outcomes == [RetryLater(reason="the bank sleeps", delay_seconds=delay_seconds, counts=counts)]
+    assert told == ["postponed"]

@@ -1,0 +1,145 @@
+"""Rows, and the transactions that lock and change them."""
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+Values = dict[str, Any]
+
+
+class Row:
+    """One key of one table.
+
+    `values` is what is committed (None: nothing). A `holder` has the row locked; when it has `changed` it,
+    `pending` is what the row will be if it commits.
+    """
+
+    __slots__ = ("changed", "holder", "key", "pending", "table", "values")
+
+    def __init__(self, table: "Table", key: Any) -> None:
+        self.table = table
+        self.key = key
+        self.values: Values | None = None
+        self.holder: Transaction | None = None
+        self.changed = False
+        self.pending: Values | None = None
+
+
+class Table:
+    """`identity` counts outside of transactions, so that ids are not in the order of commits."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rows: dict[Any, Row] = {}
+        self.identity = 0
+
+    def next_id(self) -> int:
+        self.identity += 1
+        return self.identity
+
+    def committed(self) -> list[Values]:
+        """What a transaction that begins now would see."""
+        return [row.values for row in self.rows.values() if row.values is not None]
+
+
+class Transaction:
+    """`held` keeps the rows in the order of their locking, each with what it was before, for savepoints."""
+
+    __slots__ = ("began_at", "failed", "held", "savepoints", "waited_for_by", "waits_for")
+
+    def __init__(self, began_at: float) -> None:
+        self.began_at = began_at
+        self.failed = False
+        self.held: list[tuple[Row, bool, bool, Values | None]] = []
+        self.savepoints: list[int] = []
+        self.waits_for: Transaction | None = None
+        self.waited_for_by: list[Any] = []
+
+    def in_doubt(self) -> bool:
+        """Whether committing would change anything."""
+        return any(row.changed for row, *_ in self.held)
+
+    def changes(self) -> Iterator[tuple[Row, Values | None, Values | None]]:
+        """Each changed row once, with what is committed and what will be."""
+        for row, was_mine, was_changed, _ in self.held:
+            if row.changed and not (was_mine and was_changed):
+                yield row, row.values, row.pending
+
+    def commit(self) -> None:
+        for row, *_ in self.held:
+            if row.holder is self:
+                if row.changed:
+                    row.values, row.pending, row.changed = row.pending, None, False
+                row.holder = None
+                if row.values is None and row.table.rows.get(row.key) is row:
+                    del row.table.rows[row.key]
+
+    def undo(self, mark: int = 0) -> None:
+        """Take back everything after `mark`, locks too."""
+        while len(self.held) > mark:
+            row, was_mine, row.changed, row.pending = self.held.pop()
+            if not was_mine:
+                row.holder = None
+                if row.values is None and row.table.rows.get(row.key) is row:
+                    del row.table.rows[row.key]
+
+
+Waiting = Generator[Transaction | float, None, Any]
+"""A statement yields the transaction that it has to wait for, or seconds in which others may run."""
+
+
+class Work:
+    """What a statement does to rows: it reads first, as of its beginning, and then locks and writes.
+
+    All reading has to come before the first `yield`: that is the snapshot of the statement.
+    """
+
+    __slots__ = ("now", "transaction")
+
+    def __init__(self, transaction: Transaction, now: float) -> None:
+        self.transaction = transaction
+        self.now = now
+
+    def visible(self, row: Row) -> Values | None:
+        return row.pending if row.changed and row.holder is self.transaction else row.values
+
+    def read(self, table: Table) -> list[tuple[Row, Values]]:
+        return [
+            (row, values) for row in table.rows.values() if (values := self.visible(row)) is not None
+        ]
+
+    def free(self, row: Row) -> bool:
+        return row.holder is None or row.holder is self.transaction
+
+    def lock(self, row: Row) -> Generator[Transaction | float, None, Values | None]:
+        """Wait for the lock; then the row as it is now, None when it is gone."""
+        while not self.free(row):
+            assert row.holder
+            yield row.holder
+        self.take(row)
+        return self.visible(row)
+
+    def take(self, row: Row) -> None:
+        if row.holder is None:
+            self.transaction.held.append((row, False, False, None))
+            row.holder = self.transaction
+
+    def write(self, row: Row, values: Values | None) -> None:
+        """Of a row that is locked."""
+        if row.changed or self.transaction.savepoints:
+            self.transaction.held.append((row, True, row.changed, row.pending))
+        row.changed, row.pending = True, values
+
+    def insert_new(self, table: Table, key: Any) -> Generator[Transaction | float, None, Row | None]:
+        """A locked row to write to, or None on conflict; waits for whoever inserts or changes that key."""
+        while True:
+            row = table.rows.get(key)
+            if row is None:
+                row = table.rows[key] = Row(table, key)
+            elif not self.free(row) and row.changed:
+                assert row.holder
+                yield row.holder
+                continue
+            elif self.visible(row) is not None:
+                return None
+            self.take(row)
+            return row
