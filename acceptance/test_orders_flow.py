@@ -15,13 +15,14 @@ from service_kit.testing.eventually import eventually
 ORDERS = int(os.environ.get("ACCEPTANCE_ORDERS", "10000"))
 
 
-@pytest.mark.parametrize("instances", [1, 2])
+@pytest.mark.parametrize(("instances", "events_per_message"), [(1, 1), (2, 1), (1, 100)])
 async def test_ten_thousand_orders_become_final_each_exactly_once(
-    deployed: Deployment, instances: int
+    deployed: Deployment, instances: int, events_per_message: int
 ) -> None:
-    order_services = [await deployed.start_order_service() for _ in range(instances)]
+    packing = {"APP__EVENTS_PER_MESSAGE": str(events_per_message)}
+    order_services = [await deployed.start_order_service(**packing) for _ in range(instances)]
     for _ in range(instances):
-        await deployed.start_processor_service()
+        await deployed.start_processor_service(**packing)
 
     urls = [service.url for service in order_services]
     answers = await post_all(

@@ -60,18 +60,23 @@ class BackgroundService(ABC):
         """Sleep, or less when stopped."""
         await self.until_stopped(asyncio.sleep(seconds))
 
-    async def until_stopped(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+    async def until_stopped(
+        self, waiting: Coroutine[Any, Any, T], *, linger_seconds: float = 0.0
+    ) -> T | None:
         """The result of `waiting`, or None (and `waiting` cancelled) when stopped before.
 
-        Only waits that lose nothing by cancellation may be handed in.
+        Once stopped it may still take `linger_seconds`. Only waits that lose nothing by cancellation may be
+        handed in.
         """
-        if self.stopping:
+        if self.stopping and not linger_seconds:
             waiting.close()
             return None
         task = asyncio.ensure_future(waiting)
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and linger_seconds:
+                await asyncio.wait({task}, timeout=linger_seconds)
             return task.result() if task.done() else None
         finally:
             await _cancel(task, stopped)

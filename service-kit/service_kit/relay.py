@@ -9,12 +9,14 @@ from typing import ClassVar
 import structlog
 
 from service_kit.broker import Publisher, PublishOutcome
-from service_kit.errors import MessageRejected
+from service_kit.errors import BrokerUnavailable, MessageRejected
 from service_kit.lifecycle import BackgroundService, Wakeup
 from service_kit.message import Message
 from service_kit.observability.metrics import Metrics
 from service_kit.outbox import OutboxRow, OutboxStore
 from service_kit.routes import ClosedRoutes
+
+_DRAIN_SECONDS_MAX = 3.0
 
 log = structlog.stdlib.get_logger()
 
@@ -89,7 +91,7 @@ class Relay(BackgroundService):
         published = Published()
         parcels = list(pack(rows, self._settings))
         try:
-            outcomes = await self._publisher.publish([message for message, _ in parcels])
+            outcomes = await self._confirmed([message for message, _ in parcels])
         except MessageRejected as rejection:
             return await self._publish_without_culprit(rows, rejection)
         for (message, contents), outcome in zip(parcels, outcomes, strict=True):
@@ -100,6 +102,14 @@ class Relay(BackgroundService):
             else:
                 self._closed.close(message.routing_key, outcome)
         return published
+
+    async def _confirmed(self, messages: Sequence[Message]) -> Sequence[PublishOutcome]:
+        """As `publish`, but draining does not wait for ever on a reader that may be gone before us."""
+        publishing = self._publisher.publish(messages)
+        outcomes = await self.until_stopped(publishing, linger_seconds=_DRAIN_SECONDS_MAX)
+        if outcomes is None:
+            raise BrokerUnavailable("stopped before the broker had confirmed")
+        return outcomes
 
     async def _publish_without_culprit(
         self, rows: Sequence[OutboxRow], rejection: MessageRejected

@@ -67,6 +67,7 @@ class Service:
         self._stopping = asyncio.Event()
         self._listening = asyncio.Event()
         self._prepared = asyncio.Event()
+        self._opened = False
         self._unprepared_because: str | None = "still starting"
         self._server: HttpServer | None = None
         self._life: asyncio.Task[None] | None = None
@@ -96,8 +97,10 @@ class Service:
         return self._server.url
 
     def stop(self) -> None:
-        """Begin to drain; safe twice."""
+        """Begin to drain; safe twice. What still hangs in opening its parts is cancelled."""
         self._stopping.set()
+        if self._life and not self._opened:
+            self._life.cancel()
 
     async def ready(self) -> None:
         """Return when the service is prepared and its background services run; raises what `ended` raises."""
@@ -119,6 +122,7 @@ class Service:
         stack = AsyncExitStack()
         try:
             parts = await stack.enter_async_context(self._parts)
+            self._opened = True
             deadline.seconds = parts.shutdown_grace_seconds
             await self._serve(parts, deadline)
         finally:
@@ -238,19 +242,27 @@ async def serve_until_stopped(
     `meanwhile` runs once all of them listen, and is cancelled when they stop; its end means nothing.
     Raises what ended a service: StartupError, ServiceFailed.
     """
-    with stop_signals() as stop:
-        async with AsyncExitStack() as stack:
-            for service in services:
-                await stack.enter_async_context(service)
-            side = asyncio.create_task(meanwhile()) if meanwhile else None
-            try:
-                await _first(stop.wait(), *(service.ended() for service in services))
-            finally:
-                for service in services:
-                    service.stop()
-                if side:
-                    side.cancel()
-                    await asyncio.gather(side, return_exceptions=True)
+    async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stop_signals())
+        stopping = asyncio.create_task(_stop_after(stop, services))
+        stack.callback(stopping.cancel)
+        for service in services:
+            await stack.enter_async_context(service)
+        side = asyncio.create_task(meanwhile()) if meanwhile else None
+        try:
+            await _first(stop.wait(), *(service.ended() for service in services))
+        finally:
+            stop.set()
+            if side:
+                side.cancel()
+                await asyncio.gather(side, return_exceptions=True)
+
+
+async def _stop_after(stop: asyncio.Event, services: Sequence[Service]) -> None:
+    """All at once, also while they are being entered."""
+    await stop.wait()
+    for service in services:
+        service.stop()
 
 
 @contextmanager

@@ -60,8 +60,8 @@ class Transaction:
 
     def changes(self) -> Iterator[tuple[Row, Values | None, Values | None]]:
         """Each changed row once, with what is committed and what will be."""
-        for row, was_mine, was_changed, _ in self.held:
-            if row.changed and not (was_mine and was_changed):
+        for row, was_mine, *_ in self.held:
+            if row.changed and not was_mine:
                 yield row, row.values, row.pending
 
     def commit(self) -> None:
@@ -115,7 +115,10 @@ class Work:
         while not self.free(row):
             assert row.holder
             yield row.holder
-        self.take(row)
+        if row.holder is None:
+            if row.values is None:
+                return None
+            self.take(row)
         return self.visible(row)
 
     def take(self, row: Row) -> None:
@@ -143,3 +146,15 @@ class Work:
                 return None
             self.take(row)
             return row
+
+    def insert_or_lock(
+        self, table: Table, key: Any
+    ) -> Generator[Transaction | float, None, tuple[Row, Values | None]]:
+        """As `insert_new`, but on conflict the row that is there, locked, and its values."""
+        while True:
+            row = yield from self.insert_new(table, key)
+            if row is not None:
+                return row, None
+            present = table.rows.get(key)
+            if present is not None and (values := (yield from self.lock(present))) is not None:
+                return present, values

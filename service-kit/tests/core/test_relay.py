@@ -457,12 +457,27 @@ async def test_stopping_finishes_the_batch_in_hand_and_takes_no_other(
     await virtual_time.settle()
 
     world.relay.stop()
-    await virtual_time.advance(60)
+    await virtual_time.advance(2)
     assert not task.done()
     world.publisher.confirming.set()
     await task
 
     assert (world.published, world.waiting) == ([0, 1], [2, 3])
+
+
+async def test_stopping_does_not_wait_for_a_confirm_that_never_comes_and_keeps_the_rows(
+    world: World, virtual_time: VirtualTime
+) -> None:
+    world.publisher.confirming.clear()
+    await world.add(*events(2))
+    task = asyncio.create_task(world.relay.run())
+    await virtual_time.settle()
+
+    world.relay.stop()
+    await virtual_time.advance(10)
+
+    assert task.done()
+    assert (world.waiting, world.attempts) == ([0, 1], [0, 0])
 
 
 async def test_an_idle_relay_stops_at_once(world: World, virtual_time: VirtualTime) -> None:

@@ -215,6 +215,23 @@ async def test_a_stop_while_waiting_for_the_database_ends_the_wait() -> None:
         await running.ended()
 
 
+async def test_a_stop_ends_the_opening_of_parts_that_hang() -> None:
+    opening = asyncio.Event()
+
+    @asynccontextmanager
+    async def resources() -> AsyncIterator[ServiceParts]:
+        opening.set()
+        await asyncio.Event().wait()
+        yield ServiceParts(host="127.0.0.1", port=0, metrics=Metrics())
+
+    hanging = Service("order-service", resources())
+    entering = asyncio.create_task(hanging.__aenter__())
+    await opening.wait()
+    hanging.stop()
+    await entering
+    await hanging.__aexit__(None)
+
+
 async def test_a_background_service_that_dies_drains_the_service_and_is_an_error() -> None:
     story: list[str] = []
     with capture_logs() as lines:

@@ -1,0 +1,91 @@
+"""An independent client of the broker: sees each `order.processed`, and can send what the services do not."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+EXCHANGE = "orders"
+QUEUE = "chaos.bystander"
+_LOST = (TimeoutError, *aio_pika.exceptions.CONNECTION_EXCEPTIONS)
+_PAUSE_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message of the exchange, by its bytes."""
+
+    message_id: str | None
+    body: bytes
+
+
+class Bystander:
+    """Connected directly, not through a proxy; connects again for ever."""
+
+    def __init__(self, url: str) -> None:
+        self.seen: list[Seen] = []
+        self._url = url
+        self._listening: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        # What is done to the broker is done to us too, and is no news.
+        for name in ("aiormq", "aio_pika"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    async def start(self) -> None:
+        self._listening = asyncio.create_task(self._listen())
+        async with asyncio.timeout(30):
+            await self._connected.wait()
+
+    async def close(self) -> None:
+        if self._listening:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def publish(self, routing_key: str, body: bytes, *, message_id: str | None = None) -> None:
+        """Return when the broker has confirmed it; sent again, with the same id, until it has."""
+        await self.publish_all([(routing_key, body, message_id)])
+
+    async def publish_all(self, messages: list[tuple[str, bytes, str | None]]) -> None:
+        waiting = list(messages)
+        while waiting:
+            with suppress(*_LOST):
+                async with asyncio.timeout(10), await aio_pika.connect(self._url, timeout=5) as connection:
+                    channel = await connection.channel()
+                    exchange = await channel.get_exchange(EXCHANGE, ensure=False)
+                    while waiting:
+                        key, body, message_id = waiting[0]
+                        message = aio_pika.Message(
+                            body,
+                            content_type="application/json",
+                            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                            message_id=message_id,
+                        )
+                        await exchange.publish(message, key, mandatory=False)
+                        waiting.pop(0)
+                    return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _listen(self) -> None:
+        while True:
+            with suppress(*_LOST):
+                async with await aio_pika.connect(self._url, timeout=5) as connection:
+                    await self._consume(await connection.channel())
+                    closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    connection.close_callbacks.add(lambda *_: closed.done() or closed.set_result(None))
+                    await closed
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _consume(self, channel: AbstractChannel) -> None:
+        await channel.set_qos(prefetch_count=500)
+        await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        queue = await channel.declare_queue(QUEUE, durable=True)
+        await queue.bind(EXCHANGE, "order.processed")
+        await queue.consume(self._note)
+        self._connected.set()
+
+    async def _note(self, message: AbstractIncomingMessage) -> None:
+        self.seen.append(Seen(message.message_id, message.body))
+        await message.ack()

@@ -1,0 +1,151 @@
+"""Orders as clients send them: new ones, the same again, the same id with other content; until answered."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+import msgspec
+
+from acceptance.http_client import Answer as HttpAnswer
+from acceptance.http_client import HttpConnection
+from chaos.answers import Answer
+
+_REQUEST_SECONDS_MAX = 10.0
+_PAUSE_SECONDS = 0.1
+_RECENT = 300
+# Of a hundred turns: the same order again, the same id with other content, a look, twins sent at once, and
+# twins of other content sent at once. The rest are new orders.
+_TURNS = {"repeat": 10, "conflict": 5, "look": 5, "twins": 8, "rivals": 4}
+_SKUS = ("laptop", "mouse", "desk", "potato", "teapot", "lamp", "chair", "cable")
+
+
+class Load:
+    """Posts to one of `urls` and, when that does not answer, to another one, about `per_second` turns."""
+
+    def __init__(self, urls: Sequence[str], *, per_second: float, seed: int) -> None:
+        self.answers: list[Answer] = []
+        self.refused: Counter[int] = Counter()
+        self.broken = 0
+        self._urls = urls
+        self._workers = 16
+        self._pause_seconds = self._workers / per_second
+        self._random = Random(seed)
+        self._sent: list[tuple[str, str]] = []
+        self._stopping = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Until stopped; every order that was begun is then answered."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._workers):
+                group.create_task(self._work())
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    @property
+    def accepted(self) -> int:
+        return len({answer.order_id for answer in self.answers if answer.accepted})
+
+    async def _work(self) -> None:
+        clients = [_Client(self, self._urls), _Client(self, self._urls[::-1])]
+        await asyncio.sleep(self._random.uniform(0, self._pause_seconds))
+        try:
+            while not self._stopping.is_set():
+                begun = self._clock()
+                await self._turn(*clients)
+                pause = self._pause_seconds * self._random.uniform(0.5, 1.5) - (self._clock() - begun)
+                await asyncio.sleep(max(0.0, pause))
+        finally:
+            for client in clients:
+                client.close()
+
+    async def _turn(self, one: "_Client", other: "_Client") -> None:
+        recent = self._sent[-_RECENT:]
+        turn = self._random.choices([*_TURNS, "new"], [*_TURNS.values(), 100 - sum(_TURNS.values())])[0]
+        if turn in ("repeat", "conflict", "look") and recent:
+            order_id, customer = self._random.choice(recent)
+            if turn == "look":
+                await one.get(order_id)
+            else:
+                await one.post(order_id, customer if turn == "repeat" else f"other-than-{customer}")
+            return
+        order_id, customer = self._new()
+        if turn == "twins":
+            await asyncio.gather(one.post(order_id, customer), other.post(order_id, customer))
+        elif turn == "rivals":
+            await asyncio.gather(one.post(order_id, customer), other.post(order_id, f"rival-of-{customer}"))
+        else:
+            await one.post(order_id, customer)
+
+    def _new(self) -> tuple[str, str]:
+        # The number behind a random word, so that orders are neither stored nor locked in the order of their age.
+        order = f"{self._random.getrandbits(32):08x}-{len(self._sent)}", f"customer-{self._random.randrange(1000)}"
+        self._sent.append(order)
+        return order
+
+
+def order_body(order_id: str, customer: str) -> bytes:
+    """Content that follows from id and customer alone."""
+    random = Random(f"{order_id} {customer}")
+    items = [
+        {"sku": random.choices(_SKUS, [9, 9, 9, 1, 1, 9, 9, 9])[0], "quantity": random.randint(1, 9), "price": 12.5}
+        for _ in range(random.randint(1, 3))
+    ]
+    return msgspec.json.encode({"order_id": order_id, "customer_id": customer, "items": items})
+
+
+class _Client:
+    """One connection at a time, to the first of `urls` that answers."""
+
+    def __init__(self, load: Load, urls: Sequence[str]) -> None:
+        self._load = load
+        self._urls = list(urls)
+        self._connection = HttpConnection(self._urls[0])
+
+    async def post(self, order_id: str, customer: str) -> None:
+        await self._until_answered("POST", order_id, customer, order_body(order_id, customer))
+
+    async def get(self, order_id: str) -> None:
+        await self._until_answered("GET", order_id, None, b"")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    async def _until_answered(self, method: str, order_id: str, content: str | None, body: bytes) -> None:
+        path = "/orders" if content is not None else f"/orders/{order_id}"
+        clock = asyncio.get_running_loop().time
+        while True:
+            asked_at = clock()
+            try:
+                async with asyncio.timeout(_REQUEST_SECONDS_MAX):
+                    answer = await self._connection.request(method, path, body)
+            except (OSError, EOFError, ValueError):  # TimeoutError is an OSError; a broken head a ValueError
+                self._load.broken += 1
+                self._go_elsewhere()
+            else:
+                self._load.answers.append(_recorded(order_id, content, answer, asked_at, clock()))
+                if answer.status != 503:
+                    return
+                self._load.refused[503] += 1
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _go_elsewhere(self) -> None:
+        self._connection.close()
+        self._urls.append(self._urls.pop(0))
+        self._connection = HttpConnection(self._urls[0])
+
+
+def _recorded(
+    order_id: str, content: str | None, answer: HttpAnswer, asked_at: float, answered_at: float
+) -> Answer:
+    return Answer(
+        order_id=order_id,
+        content=content,
+        status=answer.status,
+        replayed=answer.headers.get("idempotent-replayed") == "true",
+        order=answer.json() if answer.status in (200, 201) else None,
+        asked_at=asked_at,
+        answered_at=answered_at,
+    )

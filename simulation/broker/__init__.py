@@ -1,0 +1,1 @@
+"""A broker in memory that does to messages what RabbitMQ and the network may do."""

@@ -1,0 +1,304 @@
+"""The statements of `service_kit.postgres`: outbox, inbox, retries, dead letters, housekeeping."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from service_kit.postgres import dead_letters, failures, housekeeping, inbox, outbox
+from simulation.database.rows import Row, Values
+from simulation.database.statements import Records, Tables, Waiting, Work, models
+
+_BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def moment(seconds: float) -> datetime:
+    return _BEGINNING + timedelta(seconds=seconds)
+
+
+@models(outbox.ADD, "")
+def outbox_add(
+    work: Work, tables: Tables, types: Sequence[str], payloads: Sequence[str], traces: Sequence[str | None]
+) -> Waiting:
+    for event_type, payload, trace in zip(types, payloads, traces, strict=True):
+        yield from write_event(work, tables, event_type, payload, trace)
+    return []
+
+
+def write_event(
+    work: Work,
+    tables: Tables,
+    event_type: str,
+    payload: str,
+    trace: str | None,
+    message_id: str | None = None,
+) -> Waiting:
+    id = tables.outbox.next_id()
+    row = yield from work.insert_new(tables.outbox, id)
+    assert row
+    values = {
+        "id": id,
+        "event_type": event_type,
+        "payload": payload,
+        "message_id": message_id or f"{tables.prefix}-{id:08d}",
+        "traceparent": trace,
+        "created_at": work.now,
+        "due_at": work.now,
+        "attempts": 0,
+        "last_error": None,
+    }
+    work.write(row, values)
+
+
+@models(outbox.CLAIM, "")
+def outbox_claim(
+    work: Work, tables: Tables, limit: int, only: str | None, excluding: Sequence[str]
+) -> Waiting:
+    def wanted(values: Values) -> bool:
+        return (
+            values["due_at"] <= work.now
+            and (only is None or values["event_type"] == only)
+            and values["event_type"] not in excluding
+        )
+
+    candidates = [(row, values) for row, values in work.read(tables.outbox) if wanted(values)]
+    candidates.sort(key=lambda item: item[1]["id"])
+    if candidates:
+        yield 0.0
+    claimed: Records = []
+    for row, _ in candidates:
+        if len(claimed) == limit:
+            break
+        if work.free(row):
+            values = work.visible(row)
+            if values is not None and wanted(values):
+                work.take(row)
+                claimed.append(values)
+    return claimed
+
+
+@models(outbox.REMOVE, "")
+def outbox_remove(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
+    yield from _delete(work, [row for id in ids if (row := tables.outbox.rows.get(id))])
+    return []
+
+
+@models(outbox.POSTPONE, "")
+def outbox_postpone(
+    work: Work, tables: Tables, ids: Sequence[int], reasons: Sequence[str], delays: Sequence[float]
+) -> Waiting:
+    for row, reason, delay in zip(_present(tables, ids), reasons, delays, strict=True):
+        values = (yield from work.lock(row)) if row else None
+        if row and values:
+            again = {"attempts": values["attempts"] + 1, "last_error": reason, "due_at": work.now + delay}
+            work.write(row, values | again)
+    return []
+
+
+@models(outbox.BURY, "")
+def outbox_bury(work: Work, tables: Tables, ids: Sequence[int], reasons: Sequence[str]) -> Waiting:
+    for row, reason in zip(_present(tables, ids), reasons, strict=True):
+        values = (yield from work.lock(row)) if row else None
+        if not row or not values:
+            continue
+        work.write(row, None)
+        key = f"outbox:{values['message_id']}"
+        letter = yield from work.insert_new(tables.letters, key)
+        if letter is None:
+            raise asyncpg.UniqueViolationError("dead_letter_queue_event_key_key")
+        trace = values["traceparent"]
+        content = {
+            "source": "outbox",
+            "event_key": key,
+            "original_event_type": values["event_type"],
+            "payload": values["payload"],
+            "body": values["payload"].encode(),
+            "message_id": values["message_id"],
+            "headers": '{"traceparent":"%s"}' % trace if trace else "{}",
+            "failure_reason": reason,
+            "attempts": values["attempts"] + 1,
+        }
+        work.write(letter, _new_letter(work, tables, content))
+    return []
+
+
+def _new_letter(work: Work, tables: Tables, content: Values) -> Values:
+    seen = {"times_seen": 1, "moved_to_dlq_at": moment(work.now), "last_seen_at": work.now}
+    return {"id": tables.letters.next_id(), **content, **seen}
+
+
+@models(outbox.BACKLOG, "")
+def outbox_backlog(work: Work, tables: Tables) -> Waiting:
+    rows = [values for _, values in work.read(tables.outbox)]
+    oldest = min(rows, key=lambda values: values["id"])["created_at"] if rows else None
+    return [{"pending": len(rows), "oldest_created_at": None if oldest is None else moment(oldest)}]
+    yield
+
+
+@models(outbox.LAG, "")
+def outbox_lag(work: Work, tables: Tables) -> Waiting:
+    rows = [values for _, values in work.read(tables.outbox)]
+    return [{"lag": work.now - min(rows, key=lambda v: v["id"])["created_at"]}] if rows else []
+    yield
+
+
+@models(inbox.ACCEPT, "")
+def inbox_accept(work: Work, tables: Tables, keys: Sequence[str]) -> Waiting:
+    accepted: Records = []
+    for key in sorted(keys):
+        row = yield from work.insert_new(tables.inbox, key)
+        if row:
+            work.write(row, {"event_key": key, "processed_at": work.now})
+            accepted.append({"event_key": key})
+            yield 0.0
+    return accepted
+
+
+@models(failures.END, "")
+def retries_end(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
+    return (yield from _delete(work, _with_ids(work, tables, ids)))
+
+
+@models(failures.POSTPONE, "")
+def retries_postpone(work: Work, tables: Tables, *columns: Sequence[Any]) -> Waiting:
+    names = ("event_key", "event_type", "body", "message_id", "headers", "attempts", "last_error")
+    for item in sorted(zip(*columns, strict=True), key=lambda item: item[0]):
+        *content, first_failed_at, delay = item
+        row = yield from work.insert_new(tables.retries, content[0])
+        if row:
+            times = {
+                "first_failed_at": work.now if first_failed_at is None else first_failed_at,
+                "due_at": work.now + delay,
+            }
+            work.write(
+                row, {"id": tables.retries.next_id(), **dict(zip(names, content, strict=True)), **times}
+            )
+    return []
+
+
+@models(failures.BURY, "")
+def letters_bury(work: Work, tables: Tables, key: str, *columns: Any) -> Waiting:
+    event_type, body, message_id, headers, attempts, reason, payload = columns
+    if payload is not None and "\\u0000" in payload:
+        raise asyncpg.UntranslatableCharacterError("unsupported Unicode escape sequence")
+    row, present = yield from work.insert_or_lock(tables.letters, key)
+    if present is not None:
+        again = {"times_seen": present["times_seen"] + 1, "failure_reason": reason, "last_seen_at": work.now}
+        work.write(row, present | again)
+        return []
+    content = {
+        "source": "consumer",
+        "event_key": key,
+        "original_event_type": event_type,
+        "payload": payload,
+        "body": body,
+        "message_id": message_id,
+        "headers": headers,
+        "failure_reason": reason,
+        "attempts": attempts,
+    }
+    work.write(row, _new_letter(work, tables, content))
+    return []
+
+
+@models(failures.POSTPONED, "")
+def retries_postponed(work: Work, tables: Tables, keys: Sequence[str]) -> Waiting:
+    rows = (tables.retries.rows.get(key) for key in sorted(set(keys)))
+    return [{"event_key": row.key} for row in rows if row and work.visible(row)]
+    yield
+
+
+@models(failures.LEASE, "")
+def retries_lease(work: Work, tables: Tables, limit: int, lease_seconds: float) -> Waiting:
+    due = [item for item in work.read(tables.retries) if item[1]["due_at"] <= work.now]
+    due.sort(key=lambda item: item[1]["due_at"])
+    if due:
+        yield 0.0
+    leased: Records = []
+    for row, _ in due:
+        values = work.visible(row)
+        if len(leased) < limit and work.free(row) and values and values["due_at"] <= work.now:
+            work.take(row)
+            work.write(row, values | {"due_at": work.now + lease_seconds})
+            leased.append(values)
+    return leased
+
+
+@models(dead_letters.LIST, "")
+def letters_list(work: Work, tables: Tables, after_id: int, limit: int) -> Waiting:
+    letters = [values for _, values in work.read(tables.letters) if values["id"] > after_id]
+    return sorted(letters, key=lambda values: values["id"])[:limit]  # type: ignore[no-any-return]
+    yield
+
+
+@models(dead_letters.GET, "")
+def letters_get(work: Work, tables: Tables, id: int) -> Waiting:
+    return [values for _, values in work.read(tables.letters) if values["id"] == id]
+    yield
+
+
+@models(dead_letters.DISCARD, "")
+def letters_discard(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
+    return (yield from _delete(work, [row for row, v in work.read(tables.letters) if v["id"] in ids]))
+
+
+@models(dead_letters.REPLAY, "")
+def letters_replay(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
+    letters = yield from _delete(work, [row for row, v in work.read(tables.letters) if v["id"] in ids])
+    for letter in letters:
+        if letter["source"] == "consumer":
+            yield from _retry_now(work, tables, letter)
+        else:
+            trace = letter["headers"].partition('"traceparent":"')[2].rstrip('"}') or None
+            yield from write_event(
+                work, tables, letter["original_event_type"], letter["payload"], trace, letter["message_id"]
+            )
+    return [{"count": len(letters)}]
+
+
+def _retry_now(work: Work, tables: Tables, letter: Values) -> Waiting:
+    row, present = yield from work.insert_or_lock(tables.retries, letter["event_key"])
+    if present is not None:
+        work.write(row, present | {"due_at": work.now, "attempts": 0})
+        return
+    content = {name: letter[name] for name in ("event_key", "body", "message_id", "headers")}
+    content |= {"event_type": letter["original_event_type"], "attempts": 0}
+    content |= {"last_error": letter["failure_reason"], "first_failed_at": work.now, "due_at": work.now}
+    work.write(row, {"id": tables.retries.next_id(), **content})
+
+
+@models(housekeeping.FORGET, "")
+def inbox_forget(work: Work, tables: Tables, days: float) -> Waiting:
+    old = [row for row, values in work.read(tables.inbox) if values["processed_at"] < work.now - days * 86_400]
+    for row in old[:5000]:
+        if work.free(row) and work.visible(row):
+            work.take(row)
+            work.write(row, None)
+    return []
+    yield
+
+
+@models(housekeeping.COUNT, "")
+def housekeeping_count(work: Work, tables: Tables) -> Waiting:
+    return [{"dead": len(work.read(tables.letters)), "retries": len(work.read(tables.retries))}]
+    yield
+
+
+def _present(tables: Tables, ids: Sequence[int]) -> list[Row | None]:
+    return [tables.outbox.rows.get(id) for id in ids]
+
+
+def _with_ids(work: Work, tables: Tables, ids: Sequence[int]) -> list[Row]:
+    return [row for row, values in work.read(tables.retries) if values["id"] in ids]
+
+
+def _delete(work: Work, rows: Sequence[Row]) -> Waiting:
+    """Delete those of `rows` that are still there when they are locked; return them as they were."""
+    deleted: Records = []
+    for row in rows:
+        values = yield from work.lock(row)
+        if values is not None:
+            work.write(row, None)
+            deleted.append(values)
+    return deleted

@@ -1,0 +1,130 @@
+"""The statements of order-service."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from math import inf
+
+from order_service.infrastructure import intake, unit_of_work
+from simulation.database.kit_statements import write_event
+from simulation.database.rows import Values
+from simulation.database.statements import Records, Tables, Waiting, Work, models
+
+
+@models(intake.INSERT_NEW, "")
+def orders_insert_new(
+    work: Work,
+    tables: Tables,
+    ids: Sequence[str],
+    customers: Sequence[str],
+    items: Sequence[str],
+    amounts: Sequence[Decimal],
+    payloads: Sequence[str],
+    traces: Sequence[str],
+) -> Waiting:
+    created: Records = []
+    for index in sorted(range(len(ids)), key=ids.__getitem__):
+        row = yield from work.insert_new(tables.orders, ids[index])
+        if row is None:
+            continue
+        work.write(row, _new_order(work, ids[index], customers[index], items[index], amounts[index]))
+        created.append({"order_id": ids[index]})
+        yield 0.0
+    new = {record["order_id"] for record in created}
+    for id, payload, trace in zip(ids, payloads, traces, strict=True):
+        if id in new:
+            yield from write_event(work, tables, "order.created", payload, trace)
+    return created
+
+
+def _new_order(work: Work, id: str, customer: str, items: str, amount: Decimal) -> Values:
+    return {
+        "order_id": id,
+        "customer_id": customer,
+        "items": items,
+        "amount": amount,
+        "status": "pending",
+        "version": 1,
+        "fail_reason": None,
+        "created_at": work.now,
+        "updated_at": work.now,
+        "reemitted_at": None,
+    }
+
+
+@models(intake.FIND, "")
+def orders_find(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
+    rows = (tables.orders.rows.get(id) for id in sorted(set(ids)))
+    return [values for row in rows if row and (values := work.visible(row))]
+    yield
+
+
+@models(unit_of_work.LOCK, "")
+def orders_lock(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
+    rows = [row for id in sorted(set(ids)) if (row := tables.orders.rows.get(id)) and work.visible(row)]
+    locked: Records = []
+    for row in rows:
+        values = yield from work.lock(row)
+        if values is not None:
+            locked.append({"order_id": row.key})
+            yield 0.0
+    return locked
+
+
+@models(unit_of_work.FINISH, "")
+def orders_finish(
+    work: Work,
+    tables: Tables,
+    ids: Sequence[str],
+    statuses: Sequence[str],
+    reasons: Sequence[str | None],
+    versions: Sequence[int],
+) -> Waiting:
+    results = list(zip(ids, statuses, reasons, versions, strict=True))
+    found = [
+        (row, result)
+        for result in results
+        if (row := tables.orders.rows.get(result[0]))
+        and (values := work.visible(row))
+        and _may_finish(values, result[3])
+    ]
+    finished: Records = []
+    for row, (id, status, reason, version) in found:
+        values = yield from work.lock(row)
+        if values and _may_finish(values, version):
+            change = {"status": str(status), "fail_reason": reason, "version": version}
+            work.write(row, values | change | {"updated_at": work.now})
+            age = work.now - values["created_at"]
+            finished.append({"order_id": id, "status": str(status), "seconds": age})
+    return finished
+
+
+def _may_finish(values: Values, version: int) -> bool:
+    return values["status"] == "pending" and values["version"] < version
+
+
+@models(unit_of_work.TAKE_OVERDUE, "")
+def orders_take_overdue(work: Work, tables: Tables, limit: int, after_seconds: float) -> Waiting:
+    events = [values for _, values in work.read(tables.outbox)]
+    oldest = min(events, key=lambda values: values["id"])["created_at"] if events else inf
+
+    def overdue(values: Values) -> bool:
+        created_at, reemitted_at = values["created_at"], values["reemitted_at"]
+        return (
+            values["status"] == "pending"
+            and created_at <= work.now - after_seconds
+            and created_at < oldest
+            and (reemitted_at is None or work.now - reemitted_at >= min(reemitted_at - created_at, 3600))
+        )
+
+    candidates = [item for item in work.read(tables.orders) if overdue(item[1])]
+    candidates.sort(key=lambda item: item[1]["created_at"])
+    if candidates:
+        yield 0.0
+    taken: Records = []
+    for row, _ in candidates:
+        values = work.visible(row)
+        if len(taken) < limit and work.free(row) and values and overdue(values):
+            work.take(row)
+            work.write(row, values | {"reemitted_at": work.now})
+            taken.append(values)
+    return taken

@@ -1,0 +1,34 @@
+"""The statements of processor-service."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from processor_service.infrastructure import unit_of_work
+from simulation.database.statements import Records, Tables, Waiting, Work, models
+
+_COLUMNS = ("order_id", "version", "status", "fail_reason", "attempt_count", "last_error")
+
+
+@models(unit_of_work.FIND, "")
+def states_find(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
+    rows = (tables.processing_states.rows.get(id) for id in sorted(set(ids)))
+    return [values for row in rows if row and (values := work.visible(row))]
+    yield
+
+
+@models(unit_of_work.SAVE, "")
+def states_save(work: Work, tables: Tables, *columns: Sequence[Any]) -> Waiting:
+    saved: Records = []
+    seen: set[str] = set()
+    for decided in sorted(zip(*columns, strict=True), key=lambda item: item[0]):
+        row, present = yield from work.insert_or_lock(tables.processing_states, decided[0])
+        if decided[0] in seen:
+            raise asyncpg.CardinalityViolationError("cannot affect row a second time")
+        seen.add(decided[0])
+        if present is None or present["version"] < decided[1]:
+            work.write(row, dict(zip(_COLUMNS, decided, strict=True)))
+            saved.append({"order_id": decided[0]})
+            yield 0.0
+    return saved
