@@ -1,6 +1,7 @@
 """Messages that no version of the services can handle, each with bytes of its own."""
 
 import asyncio
+from hashlib import sha256
 from random import Random
 
 import msgspec
@@ -27,12 +28,19 @@ class Poisoner:
             await self.send(1)
 
     async def send(self, count: int) -> None:
-        await self.send_these([self._new() for _ in range(count)])
+        await self.send_these(self.make(count))
+
+    def make(self, count: int) -> list[Poison]:
+        return [self._new() for _ in range(count)]
 
     async def send_these(self, poison: list[Poison]) -> None:
         """Sent until confirmed, perhaps more than once: it is the same poison then, with the same id."""
         self.sent += poison
-        await self._bystander.publish_all([(key, body, f"poison-{hash(body)}") for key, body in poison])
+        await self._bystander.publish_all([(key, body, self.message_id(body)) for key, body in poison])
+
+    @staticmethod
+    def message_id(body: bytes) -> str:
+        return f"poison-{sha256(body).hexdigest()[:16]}"
 
     def _new(self) -> Poison:
         name = f"poison-{len(self.sent)}-{self._random.getrandbits(32):08x}"

@@ -56,6 +56,16 @@ class Proxy:
         self.counts["resets"] += len(links)
         return len(links)
 
+    async def orphan(self, seconds: float) -> None:
+        """Break every connection for its client only; the server learns of it after `seconds`."""
+        links = list(self.links)
+        for link in links:
+            link.orphan()
+        self.counts["orphaned sessions"] += len(links)
+        await asyncio.sleep(seconds)
+        for link in links:
+            link.reset()
+
     @property
     def silent(self) -> bool:
         return not self._loud.is_set()
@@ -108,6 +118,7 @@ class Link:
         self._proxy = proxy
         self._client, self._server = client, server
         self.muted = False
+        self._orphaned = False
         self._answers_lost = False
         for _, writer in (client, server):
             writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -122,6 +133,8 @@ class Link:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             # In a silent network the other side does not even learn that this one has gone.
             await self._proxy.loud()
+            if self._orphaned:
+                await asyncio.wait(pumps)
         finally:
             for pump in pumps:
                 pump.cancel()
@@ -131,9 +144,11 @@ class Link:
 
     def reset(self) -> None:
         for _, writer in (self._client, self._server):
-            with suppress(OSError):
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            writer.transport.abort()
+            _reset(writer)
+
+    def orphan(self) -> None:
+        self.muted = self._orphaned = True
+        _reset(self._client[1])
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_server: bool) -> None:
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=256)
@@ -186,3 +201,9 @@ class Link:
             self._proxy.counts["slices"] += min(sliced, len(data))
         writer.write(data[sliced:])
         await writer.drain()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()

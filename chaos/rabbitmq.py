@@ -6,12 +6,10 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import aio_pika
-
 from chaos import programs
 
 START_SECONDS_MAX = 120.0
-_ANSWERED = (OSError, TimeoutError, aio_pika.exceptions.AMQPError)
+_GREETING = b"AMQP\x00\x00\x09\x01"
 
 
 class RabbitMQ:
@@ -97,11 +95,16 @@ class RabbitMQ:
 
     async def _answers(self) -> bool:
         try:
-            connection = await aio_pika.connect(self.url, timeout=5)
-        except _ANSWERED:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
             return False
-        await connection.close()
-        return True
+        try:
+            writer.write(_GREETING)
+            return bool(await reader.read(1))
+        except OSError:
+            return False
+        finally:
+            writer.transport.abort()
 
     def _own_environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ", "ERL_"))}

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,9 +103,9 @@ async def stage(setup: Setup, *, seed: int, seconds: float) -> AsyncIterator[Sta
         )
         await bystander.start()
         stack.push_async_callback(bystander.close)
+        stack.push_async_callback(_close_all, built.instances)
         for instance in built.instances:
             instance.start()
-            stack.push_async_callback(instance.close)
         if not await built.all_ready(_READY_SECONDS_MAX):
             raise RuntimeError("the services do not get ready: " + _last_words(built))
         yield built
@@ -152,6 +152,10 @@ def _instances(command: str, dsn: str, url: str, setup: Setup, folder: Path) -> 
         Instance(f"{command}-1", command, first, folder),
         Instance(f"{command}-2", command, settings, folder),
     ]
+
+
+async def _close_all(instances: Sequence[Instance]) -> None:
+    await asyncio.gather(*(instance.close() for instance in instances))
 
 
 def _last_words(built: Stage) -> str:

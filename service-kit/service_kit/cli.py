@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service_kit import failpoints
 from service_kit.errors import ServiceKitError, StartupError
 from service_kit.failures import DeadLetter, DeadLetters
 from service_kit.observability.logs import configure_logs
@@ -65,6 +66,7 @@ def run(
         configure_logs(settings.log_level, settings.service_name, stream=logs_to)
         for warning in warnings:
             log.warning("setting_unknown", detail=warning)
+        failpoints.arm(environ)
         return run_to_the_end(commands.name, _command(commands, settings, arguments))
     except SystemExit as leaving:  # argparse has said all
         return leaving.code if isinstance(leaving.code, int) else 2

@@ -7,6 +7,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
 
 import structlog
 
+from service_kit import failpoints
 from service_kit.errors import MalformedEvent, Unavailable
 from service_kit.events import Malformed, split_events
 from service_kit.failures import DELAY_SECONDS_MAX, FailedEvent, Postponed
@@ -127,7 +128,9 @@ class Consumer(BackgroundService, Generic[E]):
         while True:
             try:
                 settlement = settlement or await self._handle_all(deliveries)
+                failpoints.passed("consumer.handled")
                 await self._source.settle(deliveries, settlement)
+                failpoints.passed("consumer.acknowledged")
                 self._count(settlement)
                 return
             except Exception as error:

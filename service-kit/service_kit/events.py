@@ -30,6 +30,7 @@ def split_events(delivery: Delivery) -> Sequence[bytes | Malformed]:
     if body[:1] != b"[" and body.lstrip(_WHITE_SPACE)[:1] != b"[":
         return [body]
     try:
-        return [bytes(element) for element in _ARRAY.decode(body)]
+        events = [bytes(element) for element in _ARRAY.decode(body)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [Malformed(body, f"not a JSON array of events: {error}")]
+    return events or [Malformed(body, "an array without any event")]

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import structlog
 
+from service_kit import failpoints
 from service_kit.broker import Publisher, PublishOutcome
 from service_kit.errors import BrokerUnavailable, MessageRejected
 from service_kit.lifecycle import BackgroundService, Wakeup
@@ -72,9 +73,11 @@ class Relay(BackgroundService):
         if self.stopping:
             return
         for event_type in self._closed.due():
-            await self._relay_batch(1, only=event_type)
+            if not await self._relay_batch(1, only=event_type):
+                self._closed.open(event_type)  # nothing is left to probe it with
         if await self._relay_batch(self._settings.batch_rows) < self._settings.batch_rows:
-            await self.until_stopped(self._wakeup.wait(self._settings.poll_seconds))
+            pause_seconds = min(self._settings.poll_seconds, self._closed.seconds_to_next_probe())
+            await self.until_stopped(self._wakeup.wait(pause_seconds))
 
     async def _relay_batch(self, limit: int, *, only: str | None = None) -> int:
         excluding = () if only else self._closed.event_types()
@@ -82,7 +85,9 @@ class Relay(BackgroundService):
             if not claim.rows:
                 return 0
             published = await self._publish(claim.rows)
+            failpoints.passed("relay.confirmed")
             dead = await claim.settle(published=published.confirmed, rejected=published.rejected)
+            failpoints.passed("relay.removed")
         self._metrics.events_failed.inc(len(published.rejected))
         self._metrics.events_moved_to_dlq.inc(dead)
         return len(claim.rows)

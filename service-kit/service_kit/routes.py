@@ -38,6 +38,11 @@ class ClosedRoutes:
         now = asyncio.get_running_loop().time()
         return [event_type for event_type, route in self._routes.items() if route.next_probe_at <= now]
 
+    def seconds_to_next_probe(self) -> float:
+        """Until the next route is due; infinite when none is closed."""
+        now = asyncio.get_running_loop().time()
+        return min((route.next_probe_at - now for route in self._routes.values()), default=float("inf"))
+
     def close(self, event_type: str, outcome: PublishOutcome) -> None:
         """Note a failed event; a second failure before the next probe is due changes nothing."""
         now = asyncio.get_running_loop().time()

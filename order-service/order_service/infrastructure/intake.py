@@ -7,6 +7,7 @@ from order_service.domain.order import Order, OrderId
 from order_service.infrastructure.events import encode_items, order_created
 from order_service.infrastructure.metrics import OrderMetrics
 from order_service.infrastructure.rows import COLUMNS, to_order
+from service_kit import failpoints
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 
@@ -54,6 +55,7 @@ class PostgresIntake:
                 [event.payload.decode() for event in events],
                 [event.traceparent for event in events],
             )
+        failpoints.passed("intake.committed")
         if created:
             self._wakeup.notify()
             self._metrics.orders_created.inc(len(created))

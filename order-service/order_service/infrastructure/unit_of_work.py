@@ -30,7 +30,7 @@ RETURNING orders.order_id, orders.status,
 # waiting for the broker, and a second event would only add to its load.
 TAKE_OVERDUE = f"""
 UPDATE orders SET reemitted_at = now()
-WHERE order_id IN (
+WHERE order_id = ANY (ARRAY(
     SELECT order_id FROM orders
     WHERE status = 'pending'
       AND created_at <= now() - $2 * interval '1 s'
@@ -39,7 +39,7 @@ WHERE order_id IN (
     ORDER BY created_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING {COLUMNS}
 """
 

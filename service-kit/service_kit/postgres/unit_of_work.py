@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 from typing import Self
 
+from service_kit import failpoints
 from service_kit.postgres.database import Connection, Database
 
 
@@ -36,7 +37,9 @@ class PostgresUnitOfWork(ABC):
 
     async def commit(self) -> None:
         self._ended = True
+        failpoints.passed("unit_of_work.uncommitted")
         await self._transaction.commit()
+        failpoints.passed("unit_of_work.committed")
 
     async def _roll_back(self, *_: object) -> None:
         if not self._ended:

@@ -7,6 +7,7 @@ from typing import cast
 
 from pamqp import commands
 
+from service_kit import failpoints
 from service_kit.broker import PublishOutcome
 from service_kit.errors import BrokerUnavailable, MessageRejected
 from service_kit.message import Message
@@ -52,6 +53,7 @@ class RabbitPublisher:
             return []
         async with self._alone_if_suspicious():
             batch = await self._sent(messages)
+            failpoints.passed("publisher.sent")
             try:
                 await self._settled(batch)
             finally:

@@ -26,8 +26,8 @@ def test_an_array_is_its_elements() -> None:
     assert split(b' [ {"a": [1]} , 2,\n"x" ] ') == [b'{"a": [1]}', b"2", b'"x"']
 
 
-def test_an_empty_array_has_no_events() -> None:
-    assert split(b"[]") == []
+def test_an_empty_array_is_malformed_so_that_it_does_not_go_silently() -> None:
+    assert split(b"[]") == [Malformed(b"[]", "an array without any event")]
 
 
 @pytest.mark.parametrize(

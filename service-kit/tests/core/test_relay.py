@@ -289,6 +289,19 @@ async def test_a_route_opens_with_its_first_success(
     assert len(last) == 19
 
 
+async def test_a_closed_route_whose_rows_are_gone_is_forgotten(
+    world: World, virtual_time: VirtualTime
+) -> None:
+    world.publisher.answer = lambda message: UNROUTABLE
+    await world.add(*events(1))
+    async with running(world):
+        await virtual_time.advance(1)
+        world.database.outbox.clear()
+        await virtual_time.advance(60)
+        # Were it not forgotten, its overdue probe would let the relay turn without a pause, for ever.
+        assert world.relay._closed.event_types() == []
+
+
 async def test_a_route_that_closes_again_is_probed_soon_again(
     world: World, virtual_time: VirtualTime
 ) -> None:

@@ -1,0 +1,48 @@
+"""Clients that post orders until they have an answer, and remember every answer."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from order_service.application.create_orders import Creation
+from order_service.domain.order import OrderId
+from service_kit.errors import Unavailable
+from service_kit.group_commit import Overloaded
+from simulation.orders import order_id, parsed_order
+from simulation.plan import Post
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+TIMEOUT_SECONDS = 8.0
+
+
+async def post_until_answered(world: "World", post: Post) -> None:
+    """As a good client does: the same body again after every error and every silence."""
+    await asyncio.sleep(post.at)
+    order = parsed_order(post.number, post.variant)
+    while True:
+        process = world.random.choice(world.order_processes)
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                outcome = await process.post(order)
+        except (Unavailable, Overloaded, OSError) as error:
+            world.note("client", f"{order.order_id}/{post.variant} at {process.name}: {type(error).__name__}")
+            await asyncio.sleep(world.random.uniform(0.05, 1.5))
+            continue
+        world.note("client", f"{order.order_id}/{post.variant} at {process.name}: {outcome.creation.value}")
+        world.oracle.answered(post, outcome.creation is not Creation.CONFLICT, outcome.order)
+        return
+
+
+async def look_now_and_then(world: "World", number: int) -> None:
+    """What anybody can see: versions only grow, and final is final."""
+    id = OrderId(order_id(number))
+    for _ in range(6):
+        await asyncio.sleep(world.random.uniform(0.5, 4.0))
+        process = world.random.choice(world.order_processes)
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                order = await process.get(id)
+        except (Unavailable, OSError):
+            continue
+        world.oracle.seen(id, order)
