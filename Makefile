@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lint types contracts lock clean
+.PHONY: help setup run test chaos check format lint types contracts lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ run: $(if $(wildcard $(EVERYTHING)),$(EVERYTHING),$(RUNTIME)) ## start everythin
 test: $(EVERYTHING) ## pass every test, on real servers wherever there are any
 	@$(BIN)/python -m pytest $(ARGS)
 
+chaos: $(EVERYTHING) ## do faults to servers of its own, and judge (SECONDS= SEED= RUNS= FAULTS=a,b+c or all, OUT=file)
+	@$(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
+		$(if $(FAULTS),--faults $(FAULTS)) $(if $(OUT),--out $(abspath $(OUT)))
+
 check: lint types contracts test ## what CI runs: format, lint, types, import contracts, tests
 
 lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
@@ -37,7 +41,7 @@ lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 
 types: $(EVERYTHING) ## check the types, strictly
 	@$(BIN)/mypy
-	@for folder in $(TESTED:=/tests) acceptance tools; do $(BIN)/mypy $$folder || exit 1; done
+	@for folder in $(TESTED:=/tests) acceptance chaos tools; do $(BIN)/mypy $$folder || exit 1; done
 
 contracts: $(EVERYTHING) ## check who may import whom
 	@$(BIN)/lint-imports
@@ -54,7 +58,7 @@ lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
 
 clean: ## remove what was installed and cached; the data of 'make run' stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find $(TESTED) acceptance -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(TESTED) acceptance chaos -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(EVERYTHING): requirements/dev.txt $(SOURCES)
 	$(call install,dev.txt)

@@ -1,1 +1,1 @@
-"""Both services as real processes on servers of their own, which faults are done to; and what then must hold."""
+"""Both services as real processes on servers of their own; faults are done to them, and then judged."""

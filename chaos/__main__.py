@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from random import Random, SystemRandom
 from rich.console import Console
 
 from chaos import programs
-from chaos.case import Case, run
-from chaos.faults import FAULTS
+from chaos.case import Case, failed, run
+from chaos.faults import FAULTS, PAIRS
 from chaos.results import Result, append
 from chaos.table import print_table
 
@@ -32,19 +32,21 @@ def main() -> int:
         print(f"there is no fault {unknown}; python -m chaos --list shows them", file=sys.stderr)
         return 2
     programs.adopt_orphans()
-    results = asyncio.run(_run_all(cases, arguments.out))
+    try:
+        results = asyncio.run(_run_all(cases, arguments.out))
+    except asyncio.CancelledError:
+        return 130
     print_table(results)
     return 0 if results and all(result.passed for result in results) else 1
 
 
 def _arguments() -> argparse.Namespace:
-    given = os.environ
     parser = argparse.ArgumentParser(prog="make chaos")
-    parser.add_argument("--seconds", type=float, default=given.get("CHAOS_SECONDS") or SECONDS)
-    parser.add_argument("--seed", type=int, default=given.get("CHAOS_SEED") or None)
-    parser.add_argument("--faults", default=given.get("CHAOS_FAULTS") or "", help="a,b+c runs a, then b with c; or: all")
-    parser.add_argument("--runs", type=int, default=given.get("CHAOS_RUNS") or None)
-    parser.add_argument("--out", type=Path, default=given.get("CHAOS_OUT") or None, help="JSON lines are added here")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--faults", default="", help="a,b+c runs a, then b with c; or: all")
+    parser.add_argument("--runs", type=int)
+    parser.add_argument("--out", type=Path, help="JSON lines are added here")
     parser.add_argument("--list", action="store_true", help="show the faults and leave")
     return parser.parse_args()
 
@@ -54,12 +56,34 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
     seed = SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
     chosen = [tuple(name.split("+")) for name in arguments.faults.split(",") if name]
     if chosen == [("all",)]:
-        chosen = [(name,) for name in FAULTS]
+        chosen = [*((name,) for name in FAULTS), *PAIRS]
     elif not chosen:
         chosen = [_drawn(Random(seed + number)) for number in range(arguments.runs or RUNS)]
+    else:
+        chosen *= arguments.runs or 1
     for name in {name for names in chosen for name in names}:
         FAULTS[name]
-    return [Case(faults=names, seed=seed + number, seconds=arguments.seconds) for number, names in enumerate(chosen)]
+    return [
+        Case(faults=names, seed=seed + number, seconds=arguments.seconds)
+        for number, names in enumerate(chosen)
+    ]
+
+
+def _cancelled_by_signals() -> None:
+    """Whatever ends this run, its servers and folders go with it."""
+    task = asyncio.current_task()
+    assert task
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+async def _run(case: Case) -> Result:
+    """What goes wrong with a run itself fails it, and does not stop the others."""
+    try:
+        return await run(case)
+    except Exception as error:
+        Console(stderr=True).print_exception()
+        return failed(case, error)
 
 
 def _drawn(random: Random) -> tuple[str, ...]:
@@ -69,9 +93,12 @@ def _drawn(random: Random) -> tuple[str, ...]:
 async def _run_all(cases: Sequence[Case], out: Path | None) -> list[Result]:
     console = Console()
     results: list[Result] = []
+    _cancelled_by_signals()
     for number, case in enumerate(cases, start=1):
-        console.print(f"[{number}/{len(cases)}] {case.name} seed {case.seed} …", markup=False, highlight=False)
-        result = await run(case)
+        console.print(
+            f"[{number}/{len(cases)}] {case.name} seed {case.seed} …", markup=False, highlight=False
+        )
+        result = await _run(case)
         results.append(result)
         if out:
             append(out, result)

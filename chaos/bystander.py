@@ -44,16 +44,13 @@ class Bystander:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
 
-    async def publish(self, routing_key: str, body: bytes, *, message_id: str | None = None) -> None:
-        """Return when the broker has confirmed it; sent again, with the same id, until it has."""
-        await self.publish_all([(routing_key, body, message_id)])
-
     async def publish_all(self, messages: list[tuple[str, bytes, str | None]]) -> None:
+        """Return when each is confirmed, and has found a queue; sent again, with the same id, until then."""
         waiting = list(messages)
         while waiting:
             with suppress(*_LOST):
                 async with asyncio.timeout(10), await aio_pika.connect(self._url, timeout=5) as connection:
-                    channel = await connection.channel()
+                    channel = await connection.channel(on_return_raises=True)
                     exchange = await channel.get_exchange(EXCHANGE, ensure=False)
                     while waiting:
                         key, body, message_id = waiting[0]
@@ -63,7 +60,7 @@ class Bystander:
                             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
                             message_id=message_id,
                         )
-                        await exchange.publish(message, key, mandatory=False)
+                        await exchange.publish(message, key)
                         waiting.pop(0)
                     return
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -73,9 +70,7 @@ class Bystander:
             with suppress(*_LOST):
                 async with await aio_pika.connect(self._url, timeout=5) as connection:
                     await self._consume(await connection.channel())
-                    closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    connection.close_callbacks.add(lambda *_: closed.done() or closed.set_result(None))
-                    await closed
+                    await connection.closed()
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _consume(self, channel: AbstractChannel) -> None:

@@ -12,6 +12,7 @@ from chaos import oracle
 from chaos.collect import levels, observed, settled
 from chaos.faults import FAULTS
 from chaos.faults.fault import Fault
+from chaos.observed import Level
 from chaos.results import Result
 from chaos.setup import Setup
 from chaos.stage import Stage, stage
@@ -42,23 +43,26 @@ async def run(case: Case) -> Result:
     clock = asyncio.get_running_loop().time
     begun = clock()
     async with stage(setup, seed=case.seed, seconds=case.seconds) as staged:
-        loading = asyncio.create_task(staged.load.run())
-        poisoning = asyncio.create_task(staged.poisoner.run())
-        try:
-            await asyncio.sleep(_WARM_UP_SECONDS)
-            before = await levels(staged)
-            await _do_all(faults, staged, Random(case.seed))
-            healed_at = clock()
-        finally:
-            staged.load.stop()
-            poisoning.cancel()
-            await asyncio.gather(poisoning, return_exceptions=True)
-        await loading
+        before = await _under_load(staged, faults, Random(case.seed))
+        healed_at = staged.load.stopped_at
         is_settled = await settled(staged, within_seconds=_SETTLE_SECONDS_MAX)
         recovered = clock() - healed_at if is_settled else None
         found = oracle.violations(await observed(staged, before, is_settled=is_settled))
         evidence = _evidence(staged)
     return _result(case, faults, evidence, found, staged.load.accepted, recovered, clock() - begun)
+
+
+async def _under_load(staged: Stage, faults: Sequence[Fault], random: Random) -> dict[str, Level]:
+    """Do the faults; return the services' levels before."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(staged.load.run())
+        group.create_task(staged.poisoner.run())
+        await asyncio.sleep(_WARM_UP_SECONDS)
+        before = await levels(staged)
+        await _do_all(faults, staged, random)
+        staged.load.stop()
+        staged.poisoner.stop()
+    return before
 
 
 async def _do_all(faults: Sequence[Fault], staged: Stage, random: Random) -> None:
@@ -82,7 +86,7 @@ def _evidence(staged: Stage) -> dict[str, int]:
     evidence["503"] = staged.load.refused[503]
     evidence["broken requests"] = staged.load.broken
     evidence["restarts"] = sum(instance.starts - 1 for instance in staged.instances)
-    for proxy in staged.proxies:
+    for proxy in [*staged.proxies, *staged.doors]:
         evidence.update({what: count for what, count in proxy.counts.items() if what != "connections"})
     for instance in staged.instances:
         evidence.update(instance.events())
@@ -115,3 +119,9 @@ def _result(
         versions={"order-processor": version("order-processor")},
         took_seconds=took,
     )
+
+
+def failed(case: Case, error: Exception) -> Result:
+    """Of a run that did not come to its end."""
+    violation = Violation(Kind.WRONG, "the run itself failed", type(error).__name__, str(error))
+    return _result(case, [], {}, [violation], 0, None, 0.0)

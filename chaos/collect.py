@@ -13,7 +13,7 @@ from chaos import audit
 from chaos.instances import Instance
 from chaos.observed import Change, Level, Observed
 from chaos.poison import Poison
-from chaos.stage import ORDER_QUEUE, PROCESSOR_QUEUE, Stage
+from chaos.stage import Stage
 
 _IN_ORDER = {"killed", "terminated", "failpoint", "terminated before it listened"}
 _DEAD = "SELECT original_event_type, body FROM dead_letter_queue"
@@ -28,7 +28,12 @@ _LEFT = {
         "processor-service's retry queue": "SELECT count(*) FROM retry_queue",
     },
 }
-_UNAVAILABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, *aio_pika.exceptions.CONNECTION_EXCEPTIONS)
+_UNAVAILABLE = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    *aio_pika.exceptions.CONNECTION_EXCEPTIONS,
+)
 
 
 async def settled(stage: Stage, *, within_seconds: float) -> bool:
@@ -57,20 +62,25 @@ async def left(stage: Stage) -> dict[str, int]:
         async with stage.database(name) as connection:
             counts |= {place: await connection.fetchval(query) for place, query in queries.items()}
     if not any(counts.values()):  # this question is dear
-        table = await stage.rabbitmq.control("--quiet", "--no-table-headers", "list_queues", "name", "messages")
+        table = await stage.rabbitmq.control(
+            "--quiet", "--no-table-headers", "list_queues", "name", "messages"
+        )
         for line in table.splitlines():
             name, _, messages = line.partition("\t")
-            if name in (ORDER_QUEUE, PROCESSOR_QUEUE):
-                counts[f"queue {name}"] = int(messages)
+            counts[f"queue {name}"] = int(messages)
     return counts
 
 
 async def observed(stage: Stage, before: dict[str, Level], *, is_settled: bool) -> Observed:
     async with stage.database("orders") as connection:
-        orders = await connection.fetch("SELECT order_id, customer_id, status, version, fail_reason FROM orders")
+        orders = await connection.fetch(
+            "SELECT order_id, customer_id, status, version, fail_reason FROM orders"
+        )
         order_changes = await _changes(connection)
     async with stage.database("processor") as connection:
-        states = await connection.fetch("SELECT order_id, status, version, fail_reason FROM processing_states")
+        states = await connection.fetch(
+            "SELECT order_id, status, version, fail_reason FROM processing_states"
+        )
         processor_changes = await _changes(connection)
     ended = sum((instance.ended for instance in stage.instances), start=type(stage.evidence)())
     return Observed(
@@ -103,7 +113,9 @@ async def _level(stage: Stage, instances: Sequence[Instance]) -> Level:
     name = instances[0].command
     processes = [process for instance in instances if (process := instance.process)]
     async with stage.database("postgres") as connection:
-        count = await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", name)
+        count = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", name
+        )
     return Level(
         megabytes=max((_megabytes(process) for process in processes), default=0.0),
         database_connections=count,

@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -99,6 +100,22 @@ class Instance:
                 if entry.get("level") in ("warning", "error", "critical"):
                     events[str(entry.get("event"))] += 1
         return events
+
+    async def problems(self) -> str:
+        """What `/ready` says, whatever it is."""
+        try:
+            async with asyncio.timeout(5):
+                return (await request("GET", f"{self.url}/ready")).body.decode()
+        except (OSError, EOFError):
+            return "no answer"
+
+    def clock_skew_seconds(self) -> float:
+        """Between the time on its last line of log and ours; of a talkative process, that is."""
+        for line in reversed(self.log.read_bytes().splitlines()):
+            with suppress(msgspec.DecodeError, KeyError, ValueError):
+                stamp = datetime.fromisoformat(msgspec.json.decode(line)["timestamp"])
+                return stamp.timestamp() - self.log.stat().st_mtime
+        return 0.0
 
     async def _is_ready(self) -> bool:
         try:

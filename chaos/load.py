@@ -1,7 +1,7 @@
 """Orders as clients send them: new ones, the same again, the same id with other content; until answered."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from random import Random
 
@@ -14,6 +14,7 @@ from chaos.answers import Answer
 _REQUEST_SECONDS_MAX = 10.0
 _PAUSE_SECONDS = 0.1
 _RECENT = 300
+_LAST_SECONDS = 60.0
 # Of a hundred turns: the same order again, the same id with other content, a look, twins sent at once, and
 # twins of other content sent at once. The rest are new orders.
 _TURNS = {"repeat": 10, "conflict": 5, "look": 5, "twins": 8, "rivals": 4}
@@ -21,12 +22,13 @@ _SKUS = ("laptop", "mouse", "desk", "potato", "teapot", "lamp", "chair", "cable"
 
 
 class Load:
-    """Posts to one of `urls` and, when that does not answer, to another one, about `per_second` turns."""
+    """Posts to `urls` in turn and, when one does not answer, to the next; about `per_second` turns."""
 
     def __init__(self, urls: Sequence[str], *, per_second: float, seed: int) -> None:
         self.answers: list[Answer] = []
         self.refused: Counter[int] = Counter()
         self.broken = 0
+        self.stopped_at = 0.0
         self._urls = urls
         self._workers = 16
         self._pause_seconds = self._workers / per_second
@@ -42,7 +44,13 @@ class Load:
                 group.create_task(self._work())
 
     def stop(self) -> None:
+        """Begin no more orders; those under way are given a minute."""
+        self.stopped_at = self._clock()
         self._stopping.set()
+
+    @property
+    def over(self) -> bool:
+        return self._stopping.is_set() and self._clock() > self.stopped_at + _LAST_SECONDS
 
     @property
     def accepted(self) -> int:
@@ -80,8 +88,11 @@ class Load:
             await one.post(order_id, customer)
 
     def _new(self) -> tuple[str, str]:
-        # The number behind a random word, so that orders are neither stored nor locked in the order of their age.
-        order = f"{self._random.getrandbits(32):08x}-{len(self._sent)}", f"customer-{self._random.randrange(1000)}"
+        # Behind a random word, so that orders are neither stored nor locked by their age.
+        order = (
+            f"{self._random.getrandbits(32):08x}-{len(self._sent)}",
+            f"customer-{self._random.randrange(1000)}",
+        )
         self._sent.append(order)
         return order
 
@@ -90,19 +101,22 @@ def order_body(order_id: str, customer: str) -> bytes:
     """Content that follows from id and customer alone."""
     random = Random(f"{order_id} {customer}")
     items = [
-        {"sku": random.choices(_SKUS, [9, 9, 9, 1, 1, 9, 9, 9])[0], "quantity": random.randint(1, 9), "price": 12.5}
+        {
+            "sku": random.choices(_SKUS, [9, 9, 9, 1, 1, 9, 9, 9])[0],
+            "quantity": random.randint(1, 9),
+            "price": 12.5,
+        }
         for _ in range(random.randint(1, 3))
     ]
     return msgspec.json.encode({"order_id": order_id, "customer_id": customer, "items": items})
 
 
 class _Client:
-    """One connection at a time, to the first of `urls` that answers."""
+    """A connection to each of `urls`, used in turn; what does not answer is asked of the next one."""
 
     def __init__(self, load: Load, urls: Sequence[str]) -> None:
         self._load = load
-        self._urls = list(urls)
-        self._connection = HttpConnection(self._urls[0])
+        self._connections = deque(HttpConnection(url) for url in urls)
 
     async def post(self, order_id: str, customer: str) -> None:
         await self._until_answered("POST", order_id, customer, order_body(order_id, customer))
@@ -111,30 +125,26 @@ class _Client:
         await self._until_answered("GET", order_id, None, b"")
 
     def close(self) -> None:
-        self._connection.close()
+        for connection in self._connections:
+            connection.close()
 
     async def _until_answered(self, method: str, order_id: str, content: str | None, body: bytes) -> None:
         path = "/orders" if content is not None else f"/orders/{order_id}"
         clock = asyncio.get_running_loop().time
-        while True:
+        while not self._load.over:
             asked_at = clock()
+            self._connections.rotate()
             try:
                 async with asyncio.timeout(_REQUEST_SECONDS_MAX):
-                    answer = await self._connection.request(method, path, body)
+                    answer = await self._connections[0].request(method, path, body)
             except (OSError, EOFError, ValueError):  # TimeoutError is an OSError; a broken head a ValueError
                 self._load.broken += 1
-                self._go_elsewhere()
             else:
                 self._load.answers.append(_recorded(order_id, content, answer, asked_at, clock()))
                 if answer.status != 503:
                     return
                 self._load.refused[503] += 1
             await asyncio.sleep(_PAUSE_SECONDS)
-
-    def _go_elsewhere(self) -> None:
-        self._connection.close()
-        self._urls.append(self._urls.pop(0))
-        self._connection = HttpConnection(self._urls[0])
 
 
 def _recorded(

@@ -21,11 +21,16 @@ class Poisoner:
         self.sent: list[Poison] = []
         self._bystander = bystander
         self._random = Random(seed)
+        self._stopping = False
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(self._random.uniform(0.5, 1.5) * _PAUSE_SECONDS)
+        while not self._stopping:
             await self.send(1)
+            await asyncio.sleep(self._random.uniform(0.5, 1.5) * _PAUSE_SECONDS)
+
+    def stop(self) -> None:
+        """What was begun is still sent."""
+        self._stopping = True
 
     async def send(self, count: int) -> None:
         await self.send_these(self.make(count))
@@ -56,6 +61,8 @@ class Poisoner:
             ("order.processed", {"order_id": name}),
         ]
         if self._random.random() < 0.3:
-            return self._random.choice(["order.created", "order.processed"]), f"\xff no JSON {name}".encode("latin-1")
+            return self._random.choice(["order.created", "order.processed"]), f"\xff no JSON {name}".encode(
+                "latin-1"
+            )
         key, body = self._random.choice(bodies)
         return key, msgspec.json.encode(body)

@@ -33,7 +33,8 @@ class Postgres:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.log = folder / "postgres.log"
+        # Beside the folder, which may be a disk that gets full.
+        self.log = folder.with_suffix(".log")
         self.port = programs.free_port()
         self._settings = {**_SETTINGS, **settings, "port": str(self.port)}
         self._programs = programs.postgres_folder()
@@ -74,6 +75,11 @@ class Postgres:
             await connection.execute(f'CREATE DATABASE "{name}" OWNER {APP_ROLE}')
         finally:
             await connection.close()
+
+    def log_count(self, *texts: str) -> int:
+        """How many lines of the log hold one of `texts`."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return sum(any(text in line for text in texts) for line in lines)
 
     @property
     def running(self) -> bool:

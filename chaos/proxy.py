@@ -97,7 +97,9 @@ class Proxy:
         self.counts["connections"] += 1
         try:
             with suppress(OSError, asyncio.CancelledError):
-                link = Link(self, (reader, writer), await asyncio.open_connection("127.0.0.1", self.target_port))
+                link = Link(
+                    self, (reader, writer), await asyncio.open_connection("127.0.0.1", self.target_port)
+                )
                 self.links.add(link)
                 try:
                     await link.run()
@@ -150,7 +152,9 @@ class Link:
         self.muted = self._orphaned = True
         _reset(self._client[1])
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_server: bool) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_server: bool
+    ) -> None:
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=256)
         reading = asyncio.create_task(self._read(reader, under_way))
         try:
@@ -168,7 +172,11 @@ class Link:
         await under_way.put((clock(), b""))
 
     async def _arrive(
-        self, under_way: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter, *, to_server: bool
+        self,
+        under_way: "asyncio.Queue[tuple[float, bytes]]",
+        writer: asyncio.StreamWriter,
+        *,
+        to_server: bool,
     ) -> None:
         clock = asyncio.get_running_loop().time
         with suppress(OSError):

@@ -13,7 +13,7 @@ _GREETING = b"AMQP\x00\x00\x09\x01"
 
 
 class RabbitMQ:
-    """One node on `folder`. `settings` are lines of rabbitmq.conf, `terms` of the application's environment."""
+    """One node on `folder`. `settings` are lines of rabbitmq.conf, `terms` of its advanced configuration."""
 
     def __init__(self, folder: Path, *, settings: Sequence[str] = (), terms: Mapping[str, str] = {}) -> None:
         self.folder = folder
@@ -34,11 +34,14 @@ class RabbitMQ:
         return f"amqp://guest:guest@127.0.0.1:{port}/"
 
     async def create(self) -> None:
+        terms = [f"{{{name}, {value}}}" for name, value in self._terms.items()]
         files = {
             "enabled_plugins": "[].\n",
             "rabbitmq-env.conf": "",
-            "rabbitmq.conf": "".join(f"{line}\n" for line in ("disk_free_limit.absolute = 1MB", *self._settings)),
-            "advanced.config": f"[{{rabbit, [{', '.join(f'{{{k}, {v}}}' for k, v in self._terms.items())}]}}].\n",
+            "rabbitmq.conf": "".join(
+                f"{line}\n" for line in ("disk_free_limit.absolute = 1MB", *self._settings)
+            ),
+            "advanced.config": f"[{{rabbit, [{', '.join(terms)}]}}].\n",
         }
         for name, text in files.items():
             (self.folder / name).write_text(text)
@@ -56,7 +59,9 @@ class RabbitMQ:
     async def start(self) -> None:
         """Start, and wait until it takes connections. Raises RuntimeError when it ends instead."""
         self._process = await programs.launch(
-            self._programs / "rabbitmq-server", environment=self._environment, log=self.folder / "rabbitmq.log"
+            self._programs / "rabbitmq-server",
+            environment=self._environment,
+            log=self.folder / "rabbitmq.log",
         )
         async with asyncio.timeout(START_SECONDS_MAX):
             while not await self._answers():
@@ -93,6 +98,11 @@ class RabbitMQ:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {output.decode(errors='replace')}")
         return output.decode(errors="replace")
 
+    def log_count(self, text: str) -> int:
+        """How many lines of the node's log hold `text`."""
+        logs = [file.read_text(errors="replace") for file in (self.folder / "log").glob("*.log")]
+        return sum(text in line for log in logs for line in log.splitlines())
+
     async def _answers(self) -> bool:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -107,7 +117,9 @@ class RabbitMQ:
             writer.transport.abort()
 
     def _own_environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ", "ERL_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ", "ERL_"))
+        }
         own = {
             "HOME": str(self.folder),
             "ERL_EPMD_PORT": str(self._epmd_port),

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """`loses_messages`: the broker is made to lose what it confirmed, so that only the reconciler can heal it.
+    """`loses_messages`: the broker is made to lose what it confirmed, and only the reconciler can heal that.
 
-    In all other runs the reconciler is as good as off: nothing may ever need it. `per_second` bounds the load.
-    `postgres_megabytes`: PostgreSQL's folder is a disk of this size. `order_first`, `processor_first`: the
-    environment of the first instance of a service alone.
+    In all other runs the reconciler is as good as off: nothing may ever need it. `per_second` bounds the
+    load. `postgres_megabytes`: PostgreSQL's folder is a disk of this size. `order_first`, `processor_first`:
+    the environment of the first instance of a service alone.
     """
 
     order: Mapping[str, str] = field(default_factory=dict)

@@ -4,10 +4,11 @@ import asyncio
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 
@@ -24,6 +25,8 @@ from chaos.setup import Setup
 from order_service.main import MIGRATIONS as ORDER_MIGRATIONS
 from processor_service.main import MIGRATIONS as PROCESSOR_MIGRATIONS
 
+Side = Literal["order", "processor"]
+SIDES: tuple[Side, ...] = ("order", "processor")
 ORDER_QUEUE = "order-service.order.processed"
 PROCESSOR_QUEUE = "processor-service.order.created"
 _READY_SECONDS_MAX = 60.0
@@ -41,6 +44,7 @@ class Stage:
     rabbitmq: RabbitMQ
     databases: dict[str, Proxy]
     brokers: dict[str, Proxy]
+    doors: list[Proxy]
     orders: list[Instance]
     processors: list[Instance]
     load: Load
@@ -54,7 +58,22 @@ class Stage:
 
     @property
     def proxies(self) -> list[Proxy]:
+        """Between services and servers; the clients come through `doors`."""
         return [*self.databases.values(), *self.brokers.values()]
+
+    def of(self, side: Side) -> list[Instance]:
+        return self.orders if side == "order" else self.processors
+
+    @asynccontextmanager
+    async def paused(self, instances: Sequence[Instance]) -> AsyncIterator[None]:
+        """Let `instances` stand still."""
+        for instance in instances:
+            instance.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for instance in instances:
+                instance.signal(signal.SIGCONT)
 
     @asynccontextmanager
     async def database(self, name: str) -> AsyncIterator[asyncpg.Connection]:
@@ -74,10 +93,7 @@ async def stage(setup: Setup, *, seed: int, seconds: float) -> AsyncIterator[Sta
     """A stage whose services are ready; everything ends and disappears with it."""
     async with AsyncExitStack() as stack:
         stack.callback(programs.bury_orphans)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        folder.chmod(0o755)
-        for name in ("postgres", "rabbitmq", "logs"):
-            (folder / name).mkdir()
+        folder = stack.enter_context(_folder())
         disk = stack.enter_context(Disk(folder / "postgres", setup.postgres_megabytes))
         postgres, rabbitmq = await _servers(folder, setup, stack)
         databases = {name: await _proxy(postgres.port, stack) for name in ("orders", "processor")}
@@ -85,7 +101,10 @@ async def stage(setup: Setup, *, seed: int, seconds: float) -> AsyncIterator[Sta
         dsns = {name: postgres.dsn(name, role=APP_ROLE, port=proxy.port) for name, proxy in databases.items()}
         urls = {name: rabbitmq.url_through(proxy.port) for name, proxy in brokers.items()}
         orders = _instances("order-service", dsns["orders"], urls["orders"], setup, folder / "logs")
-        processors = _instances("processor-service", dsns["processor"], urls["processor"], setup, folder / "logs")
+        processors = _instances(
+            "processor-service", dsns["processor"], urls["processor"], setup, folder / "logs"
+        )
+        doors = [await _proxy(instance.port, stack) for instance in orders]
         bystander = Bystander(rabbitmq.url)
         built = Stage(
             seconds=seconds,
@@ -95,9 +114,12 @@ async def stage(setup: Setup, *, seed: int, seconds: float) -> AsyncIterator[Sta
             rabbitmq=rabbitmq,
             databases=databases,
             brokers=brokers,
+            doors=doors,
             orders=orders,
             processors=processors,
-            load=Load([instance.url for instance in orders], per_second=setup.per_second, seed=seed),
+            load=Load(
+                [f"http://127.0.0.1:{door.port}" for door in doors], per_second=setup.per_second, seed=seed
+            ),
             bystander=bystander,
             poisoner=Poisoner(bystander, seed),
         )
@@ -109,6 +131,16 @@ async def stage(setup: Setup, *, seed: int, seconds: float) -> AsyncIterator[Sta
         if not await built.all_ready(_READY_SECONDS_MAX):
             raise RuntimeError("the services do not get ready: " + _last_words(built))
         yield built
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL runs as another user
+        for part in ("postgres", "rabbitmq", "logs"):
+            (folder / part).mkdir()
+        yield folder
 
 
 async def _servers(folder: Path, setup: Setup, stack: AsyncExitStack) -> tuple[Postgres, RabbitMQ]:

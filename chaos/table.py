@@ -12,7 +12,9 @@ _SHOWN = 6
 
 
 def print_table(results: Sequence[Result]) -> None:
-    table = Table(title=f"{len(results)} runs, {sum(result.accepted for result in results):,} accepted orders")
+    table = Table(
+        title=f"{len(results)} runs, {sum(result.accepted for result in results):,} accepted orders"
+    )
     for column, justify in (
         ("fault", "left"),
         ("seen of it", "left"),
@@ -50,5 +52,7 @@ def cells(result: Result) -> list[str]:
 
 def seen(result: Result) -> str:
     """The evidence in a few words."""
-    text = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in list(result.evidence.items())[:_SHOWN])
+    text = ", ".join(
+        f"{count:,} {what.replace('_', ' ')}" for what, count in list(result.evidence.items())[:_SHOWN]
+    )
     return text if result.bit else f"did not bite: {text}"

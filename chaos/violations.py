@@ -21,4 +21,6 @@ class Violation:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind.value}: {self.rule}: {self.subject}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.kind.value}: {self.rule}: {self.subject}" + (
+            f" ({self.detail})" if self.detail else ""
+        )

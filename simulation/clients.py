@@ -22,6 +22,7 @@ async def post_until_answered(world: "World", post: Post) -> None:
     order = parsed_order(post.number, post.variant)
     while True:
         process = world.random.choice(world.order_processes)
+        before = world.oracle.version_seen(order.order_id)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 outcome = await process.post(order)
@@ -30,7 +31,7 @@ async def post_until_answered(world: "World", post: Post) -> None:
             await asyncio.sleep(world.random.uniform(0.05, 1.5))
             continue
         world.note("client", f"{order.order_id}/{post.variant} at {process.name}: {outcome.creation.value}")
-        world.oracle.answered(post, outcome.creation is not Creation.CONFLICT, outcome.order)
+        world.oracle.answered(post, outcome.creation is not Creation.CONFLICT, outcome.order, before)
         return
 
 
@@ -40,9 +41,10 @@ async def look_now_and_then(world: "World", number: int) -> None:
     for _ in range(6):
         await asyncio.sleep(world.random.uniform(0.5, 4.0))
         process = world.random.choice(world.order_processes)
+        before = world.oracle.version_seen(id)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 order = await process.get(id)
         except (Unavailable, OSError):
             continue
-        world.oracle.seen(id, order)
+        world.oracle.seen(id, order, before)

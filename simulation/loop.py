@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
 from random import Random
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -23,17 +23,24 @@ class Owner:
     `fuse` is the number of the step before which `on_fuse` is called: any await of any of its components.
     """
 
-    __slots__ = ("alive", "fuse", "held", "name", "on_fuse", "stopped", "steps", "tasks")
+    __slots__ = ("fuse", "held", "name", "on_fuse", "special", "steps", "tasks")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.alive = True
-        self.stopped = False
+        self.special: Literal["", "dead", "stopped"] = ""
         self.steps = 0
         self.fuse = -1
         self.on_fuse: Callable[[], None] = _nothing
         self.held: list[Handle] = []
         self.tasks: list[asyncio.Task[Any]] = []
+
+    @property
+    def alive(self) -> bool:
+        return self.special != "dead"
+
+    @property
+    def stopped(self) -> bool:
+        return self.special == "stopped"
 
 
 OWNER: ContextVar[Owner | None] = ContextVar("OWNER", default=None)
@@ -143,8 +150,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def soon(self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
         self._waiting.append(Handle(callback, args, _NOBODY))
 
-    def later(self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> Handle:
-        return self.call_at(self._now + delay, callback, *args, context=_NOBODY)
+    def later(self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+        handle = Handle(callback, args, _NOBODY)
+        if delay <= 0.0:
+            self._waiting.append(handle)
+            return
+        self._sequence += 1
+        heappush(self._timers, (self._now + delay, self._sequence, handle))
 
     def adopt(self, owner: Owner, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run `coroutine`, and whatever it starts, as steps of `owner`."""
@@ -155,10 +167,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return self.create_task(coroutine, context=context)
 
     def stop_owner(self, owner: Owner) -> None:
-        owner.stopped = True
+        owner.special = "stopped"
 
     def resume_owner(self, owner: Owner) -> None:
-        owner.stopped = False
+        if owner.stopped:
+            owner.special = ""
         self._waiting += owner.held
         owner.held = []
 
@@ -178,46 +191,52 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _run_until(self, task: "asyncio.Task[Any]") -> None:
         draw, waiting, timers = self._draw, self._waiting, self._timers
-        while not task.done():
-            if not waiting:
-                if not timers:
-                    raise RuntimeError("every task waits, and no timer is set: nothing can ever happen")
-                self._jump()
-                continue
+        done, steps = task.done, 0
+        while not done():
             count = len(waiting)
-            handle = waiting.pop()
             if count > 1:
                 chosen = int(draw() * count)
-                if chosen < count - 1:
-                    handle, waiting[chosen] = waiting[chosen], handle
+                handle = waiting[chosen]
+                waiting[chosen] = waiting[-1]
+                waiting.pop()
+            elif count:
+                handle = waiting.pop()
+            elif timers:
+                self._jump()
+                continue
+            else:
+                raise RuntimeError("every task waits, and no timer is set: nothing can ever happen")
             if handle.gone:
                 continue
             owner = handle.owner
-            if owner is not None and not self._may_step(owner, handle):
-                continue
-            self.steps += 1
+            if owner is not None:
+                owner.steps += 1
+                if (owner.special or owner.steps == owner.fuse) and not self._may_step(owner, handle):
+                    continue
+            steps += 1
             handle.surroundings.run(handle.call, *handle.arguments)
-            if self.steps > STEPS_MAX:
+            if steps > STEPS_MAX:
                 raise RuntimeError(f"no end after {STEPS_MAX} steps")
+        self.steps = steps
 
     def _jump(self) -> None:
-        timers = self._timers
-        when = timers[0][0]
-        if when > self._now:
-            self._now = when
-        while timers and timers[0][0] <= self._now:
-            handle = heappop(timers)[2]
+        """To the next moment at which something is due, and to everything that is due then."""
+        timers, waiting = self._timers, self._waiting
+        when, _, handle = heappop(timers)
+        self._now = max(when, self._now)
+        while True:
             if not handle.gone:
-                self._waiting.append(handle)
+                waiting.append(handle)
+            if not timers or timers[0][0] > self._now:
+                return
+            handle = heappop(timers)[2]
 
     def _may_step(self, owner: Owner, handle: Handle) -> bool:
+        if owner.alive and owner.stopped:
+            owner.steps -= 1
+            owner.held.append(handle)
+            return False
         if owner.alive:
-            if owner.stopped:
-                owner.held.append(handle)
-                return False
-            owner.steps += 1
-            if owner.steps != owner.fuse:
-                return True
             owner.on_fuse()
             if owner.alive:
                 return True
@@ -228,24 +247,26 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _end_all_tasks(self) -> None:
         """Cancel everything, the crashed too: a coroutine that is dropped runs its `finally` at any time."""
         for owner in self._owners:
-            owner.alive, owner.fuse = True, -1
+            owner.special, owner.fuse = "", -1
             self.resume_owner(owner)
             self._tasks += owner.tasks
         self._waiting += self._buried
         self._timers.clear()
+        # More than once: an error on the way out takes the place of the cancellation.
+        for _ in range(5):
+            for task in self._tasks:
+                task.cancel()
+            for _ in range(100_000):
+                if not self._waiting:
+                    break
+                handle = self._waiting.pop()
+                if not handle.gone:
+                    handle.surroundings.run(handle.call, *handle.arguments)
+            self._tasks = [task for task in self._tasks if not task.done()]
+            if not self._tasks:
+                return
         for task in self._tasks:
-            task.cancel()
-        for _ in range(100_000):
-            if not self._waiting:
-                break
-            handle = self._waiting.pop()
-            if not handle.gone:
-                handle.surroundings.run(handle.call, *handle.arguments)
-        for task in self._tasks:
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-            elif not task.cancelled():
-                task.exception()
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def _nothing() -> None: ...

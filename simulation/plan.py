@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from random import Random
 
+from service_kit.event_flow import Pace
+from service_kit.relay import RelaySettings
 from service_kit.retry import Backoff, RetryPolicy
 
 RETRY_POLICY = RetryPolicy(attempts_max=5, backoff=Backoff(first_seconds=0.5, max_seconds=4.0))
@@ -12,13 +14,9 @@ RETRY_POLICY = RetryPolicy(attempts_max=5, backoff=Backoff(first_seconds=0.5, ma
 class Tuning:
     """The settings of the services, small enough for batches and polls of all kinds to happen."""
 
-    relay_rows: int
-    relay_poll_seconds: float
+    pace: Pace
     events_per_message: int
-    consumer_messages: int
     prefetch: int
-    retry_poll_seconds: float
-    lease_seconds: float
     intake_rows: int
     reconcile_after_seconds: float | None
     inbox_retention_days: float
@@ -71,8 +69,8 @@ def make_plan(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     calm = random.random() < 0.08
     lossy = not calm and random.random() < 0.4
-    storm_seconds = random.uniform(4.0, 15.0)
-    orders = random.randint(20, 30)
+    storm_seconds = random.uniform(3.0, 10.0)
+    orders = random.randint(20, 25)
     plan = {
         "seed": seed,
         "tuning": _tuning(random, reconciles=lossy or random.random() < 0.3),
@@ -94,17 +92,25 @@ def make_plan(seed: int) -> Plan:
 
 
 def _tuning(random: Random, *, reconciles: bool) -> Tuning:
-    return Tuning(
-        relay_rows=random.choice((1, 2, 5, 50)),
-        relay_poll_seconds=random.choice((1.0, 2.0, 4.0)),
-        events_per_message=random.choice((1, 1, 3)),
-        consumer_messages=random.choice((1, 2, 5, 50)),
-        prefetch=random.choice((1, 3, 10, 100)),
-        retry_poll_seconds=random.choice((1.0, 2.0, 4.0)),
+    inbox_retention_days = random.choice((7.0, 7.0, 1e-5))
+    pace = Pace(
+        relay=RelaySettings(
+            batch_rows=random.choice((1, 3, 8, 50)), poll_seconds=random.choice((1.0, 3.0, 5.0))
+        ),
+        batch_messages=random.choice((1, 3, 8, 50)),
+        retry_policy=RETRY_POLICY,
+        retry_poll_seconds=random.choice((1.0, 3.0, 5.0)),
         lease_seconds=random.choice((5.0, 20.0)),
+        cleaning_seconds=60.0 if inbox_retention_days > 1 else 4.0,
+        watching_seconds=60.0,
+    )
+    return Tuning(
+        pace=pace,
+        events_per_message=random.choice((1, 1, 3)),
+        prefetch=random.choice((1, 3, 10, 100)),
         intake_rows=random.choice((1, 3, 50)),
         reconcile_after_seconds=random.uniform(3.0, 10.0) if reconciles else None,
-        inbox_retention_days=random.choice((7.0, 7.0, 1e-5)),
+        inbox_retention_days=inbox_retention_days,
     )
 
 

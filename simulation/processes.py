@@ -5,7 +5,7 @@ Each is put together from the real parts, as the `main` of the service does it.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -19,26 +19,24 @@ from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
 from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
+from order_service.settings import OrderSettings
 from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
 from processor_service.infrastructure.metrics import ProcessorMetrics
 from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
+from processor_service.settings import ProcessorSettings
 from service_kit.broker import Subscription
-from service_kit.consumer import Consumer, Handler
+from service_kit.consumer import Handler
+from service_kit.event_flow import EventFlow
 from service_kit.group_commit import GroupCommit
 from service_kit.lifecycle import BackgroundService, Wakeup
 from service_kit.observability.metrics import Metrics
 from service_kit.observability.trace_context import continued_trace
-from service_kit.postgres.failures import PostgresFailures
-from service_kit.postgres.housekeeping import BacklogWatch, InboxCleaner
-from service_kit.postgres.outbox import PostgresOutbox
-from service_kit.relay import Relay, RelaySettings
-from service_kit.sources import BrokerSource, RetrySource
+from service_kit.settings import Settings
 from simulation.broker.client import ModelBroker
 from simulation.database.client import ModelDatabase
 from simulation.database.server import DatabaseServer
 from simulation.loop import Owner
 from simulation.orders import SimulatedPolicy
-from simulation.plan import RETRY_POLICY
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -74,7 +72,7 @@ class SimulatedProcess(ABC):
         if self.running:
             self.world.note(self.owner.name, "is killed")
             self.running = False
-            self.owner.alive = False
+            self.owner.special = "dead"
             self.server.owner_died(self.owner, self.world.unnoticed)
             self.world.broker.drop_all_of(self.owner, self.world.unnoticed())
             self.gone()
@@ -107,10 +105,12 @@ class SimulatedProcess(ABC):
             services = self.compose(database, broker, subscription, random)
             tasks = [asyncio.create_task(service.run()) for service in services]
             await self._stopping.wait()
-            await self.answer_requests()
+            told_at, grace_seconds = self.world.loop.time(), plan.shutdown_grace_seconds
+            await self.answer_requests(grace_seconds * 0.7)
             for service in services:
                 service.stop()
-            _, late = await asyncio.wait(tasks, timeout=plan.shutdown_grace_seconds)
+            left_seconds = told_at + grace_seconds * 0.9 - self.world.loop.time()
+            _, late = await asyncio.wait(tasks, timeout=left_seconds)
             for task in late:
                 self.world.note(self.owner.name, "is cut off")
                 task.cancel()
@@ -120,7 +120,7 @@ class SimulatedProcess(ABC):
                 if task.done() and not task.cancelled():
                     task.result()
 
-    async def answer_requests(self) -> None: ...
+    async def answer_requests(self, within_seconds: float) -> None: ...
 
     @abstractmethod
     def compose(
@@ -129,52 +129,27 @@ class SimulatedProcess(ABC):
 
     def flow(
         self,
+        settings: Settings,
         database: ModelDatabase,
         broker: ModelBroker,
         subscription: Subscription,
-        handler: Handler[Any],
+        handler: Callable[[], Handler[Any]],
         wakeup: Wakeup,
         metrics: Metrics,
         random: Random,
     ) -> list[BackgroundService]:
-        """As `service_kit.event_flow` puts it together, with the sizes and times of the plan."""
-        plan = self.world.plan.tuning
-        outbox = PostgresOutbox(database, random=random)
-        failures = PostgresFailures(database)
-        settings = RelaySettings(
-            batch_rows=plan.relay_rows,
-            events_per_message=plan.events_per_message,
-            poll_seconds=plan.relay_poll_seconds,
+        flow = EventFlow(
+            settings=settings,
+            database=database,
+            broker=broker,
+            subscription=subscription,
+            handler=handler,
+            wakeup=wakeup,
+            metrics=metrics,
+            random=random,
+            pace=self.world.plan.tuning.pace,
         )
-        sources = (
-            BrokerSource(subscription, failures),
-            RetrySource(
-                failures, poll_seconds=plan.retry_poll_seconds, lease_seconds=plan.lease_seconds
-            ),
-        )
-        return [
-            Relay(
-                outbox, broker.publisher(), wakeup=wakeup, metrics=metrics, settings=settings, random=random
-            ),
-            *(
-                Consumer(
-                    source,
-                    handler,
-                    metrics=metrics,
-                    batch_size=plan.consumer_messages,
-                    retry_policy=RETRY_POLICY,
-                    random=random,
-                )
-                for source in sources
-            ),
-            InboxCleaner(
-                database,
-                retention_days=plan.inbox_retention_days,
-                interval_seconds=60.0 if plan.inbox_retention_days > 1 else 4.0,
-                random=random,
-            ),
-            BacklogWatch(database, outbox, metrics=metrics, interval_seconds=60.0, random=random),
-        ]
+        return flow.background_services()
 
 
 class OrderProcess(SimulatedProcess):
@@ -198,8 +173,14 @@ class OrderProcess(SimulatedProcess):
         self._intake = GroupCommit(commit, batch_max=plan.intake_rows)
         self._random = random
         self._accepting = True
-        handler = OrderProcessedHandler(OrderUnitOfWork(database, wakeup), metrics.observe_finished)
-        services = self.flow(database, broker, subscription, handler, wakeup, metrics, random)
+
+        def handler() -> OrderProcessedHandler:
+            return OrderProcessedHandler(OrderUnitOfWork(database, wakeup), metrics.observe_finished)
+
+        settings = OrderSettings(
+            db_dsn="", events_per_message=plan.events_per_message, inbox_retention_days=plan.inbox_retention_days
+        )
+        services = self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
         if plan.reconcile_after_seconds is not None:
             uow = OrderUnitOfWork(database, wakeup)
             after = plan.reconcile_after_seconds
@@ -239,11 +220,11 @@ class OrderProcess(SimulatedProcess):
                 answer.set_result(result)
         self._requests.remove(answer)
 
-    async def answer_requests(self) -> None:
+    async def answer_requests(self, within_seconds: float) -> None:
         self._accepting = False
         waiting = [answer for answer in self._requests if not answer.done()]
         if waiting:
-            await asyncio.wait(waiting, timeout=self.world.plan.tuning.shutdown_grace_seconds * 0.7)
+            await asyncio.wait(waiting, timeout=within_seconds)
 
     def gone(self) -> None:
         self._accepting = False
@@ -261,14 +242,21 @@ class ProcessorProcess(SimulatedProcess):
     def compose(
         self, database: ModelDatabase, broker: ModelBroker, subscription: Subscription, random: Random
     ) -> Sequence[BackgroundService]:
-        metrics, wakeup = _processor_metrics(), Wakeup()
-        handler = OrderCreatedHandler(
-            SimulatedPolicy(random, self.world.postponements, slow_rate=0.1),
-            PostgresDecidedOrders(database),
-            ProcessingUnitOfWork(database, wakeup, random),
-            metrics.count_outcome,
+        plan, metrics, wakeup = self.world.plan.tuning, _processor_metrics(), Wakeup()
+        policy = SimulatedPolicy(random, self.world.postponements, slow_rate=0.1)
+
+        def handler() -> OrderCreatedHandler:
+            return OrderCreatedHandler(
+                policy,
+                PostgresDecidedOrders(database),
+                ProcessingUnitOfWork(database, wakeup, random),
+                metrics.count_outcome,
+            )
+
+        settings = ProcessorSettings(
+            db_dsn="", events_per_message=plan.events_per_message, inbox_retention_days=plan.inbox_retention_days
         )
-        return self.flow(database, broker, subscription, handler, wakeup, metrics, random)
+        return self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
 
 
 @cache

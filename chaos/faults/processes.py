@@ -2,41 +2,36 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from random import Random
-from typing import Literal
 
 from chaos.faults.fault import Fault, Inject
-from chaos.stage import Stage
+from chaos.stage import SIDES, Side, Stage
 
-Side = Literal["order", "processor"]
-
-
-def _instances(stage: Stage, side: Side, random: Random) -> list[object]:
-    return []
+_READY_SECONDS = 30.0
 
 
 def kill(side: Side) -> Inject:
     async def inject(stage: Stage, random: Random) -> None:
         """One of the two, now and then both."""
-        instances = stage.orders if side == "order" else stage.processors
-        for victim in random.sample(instances, random.choice([1, 1, 2])):
+        for victim in random.sample(stage.of(side), random.choice([1, 1, 2])):
             victim.signal(signal.SIGKILL)
             stage.evidence["kills"] += 1
         await asyncio.sleep(0.5)
-        for instance in instances:
-            await instance.ready(30)
+        for instance in stage.of(side):
+            await instance.ready(_READY_SECONDS)
 
     return inject
 
 
 def terminate(side: Side) -> Inject:
     async def inject(stage: Stage, random: Random) -> None:
-        instances = stage.orders if side == "order" else stage.processors
-        victim = random.choice(instances)
+        victim = random.choice(stage.of(side))
+        before = victim.ended["terminated"]
         await victim.stop()
-        stage.evidence["drained"] = sum(instance.ended["terminated"] for instance in stage.instances)
         await asyncio.sleep(0.5)
-        await victim.ready(30)
+        await victim.ready(_READY_SECONDS)
+        stage.evidence["drained with exit 0"] += victim.ended["terminated"] - before
 
     return inject
 
@@ -44,44 +39,32 @@ def terminate(side: Side) -> Inject:
 def stop(side: Side) -> Inject:
     async def inject(stage: Stage, random: Random) -> None:
         """SIGSTOP for 30 s, or 40 % of a short run; then it goes on as if nothing had been."""
-        victim = random.choice(stage.orders if side == "order" else stage.processors)
+        victim = random.choice(stage.of(side))
         seconds = min(30.0, 0.4 * stage.seconds)
         victim.signal(signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
             victim.signal(signal.SIGCONT)
-        stage.evidence["stopped seconds"] += round(seconds)
+        stage.evidence["seconds stopped"] += round(seconds)
 
     return inject
 
 
+def _of_each(name: str, story: str, make: Callable[[Side], Inject], evidence: str) -> list[Fault]:
+    return [
+        Fault(name=f"{name}-{side}", story=story.format(side=side), inject=make(side), bites=(evidence,))
+        for side in SIDES
+    ]
+
+
 FAULTS = [
-    *(
-        Fault(
-            name=f"kill-{side}",
-            story=f"kill -9 of one or both processes of the {side} service",
-            inject=kill(side),
-            bites=("kills",),
-        )
-        for side in ("order", "processor")
+    *_of_each("kill", "kill -9 of one or both processes of {side}-service", kill, "kills"),
+    *_of_each(
+        "sigterm",
+        "SIGTERM of a process of {side}-service, which drains and exits with 0",
+        terminate,
+        "drained with exit 0",
     ),
-    *(
-        Fault(
-            name=f"sigterm-{side}",
-            story=f"SIGTERM of a process of the {side} service, which must drain and exit with 0",
-            inject=terminate(side),
-            bites=("drained",),
-        )
-        for side in ("order", "processor")
-    ),
-    *(
-        Fault(
-            name=f"sigstop-{side}",
-            story=f"SIGSTOP of a process of the {side} service for 30 s",
-            inject=stop(side),
-            bites=("stopped seconds",),
-        )
-        for side in ("order", "processor")
-    ),
+    *_of_each("sigstop", "SIGSTOP of a process of {side}-service for up to 30 s", stop, "seconds stopped"),
 ]

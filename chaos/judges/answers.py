@@ -45,7 +45,9 @@ def _created_once(order_id: str, answers: Sequence[Answer]) -> Iterator[Violatio
 def _never_backwards(order_id: str, answers: Sequence[Answer]) -> Iterator[Violation]:
     """An answer asked for after another had come shows no older state."""
     known = -1
-    ends = sorted((answer for answer in answers if answer.status != 503), key=lambda answer: answer.answered_at)
+    ends = sorted(
+        (answer for answer in answers if answer.status != 503), key=lambda answer: answer.answered_at
+    )
     finished = 0
     for answer in sorted(ends, key=lambda answer: answer.asked_at):
         while finished < len(ends) and ends[finished].answered_at <= answer.asked_at:

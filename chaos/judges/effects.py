@@ -1,7 +1,7 @@
 """Every order becomes final exactly once, decided once, and both databases agree about it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from chaos.observed import Change, Observed
 from chaos.violations import Kind, Violation
@@ -34,7 +34,7 @@ def _decided(row: dict[str, object]) -> tuple[object, object]:
     return row["status"], row["fail_reason"]
 
 
-def _once(changes: "list[Change] | tuple[Change, ...]", relation: str, what: str) -> Iterator[Violation]:
+def _once(changes: Sequence[Change], relation: str, what: str) -> Iterator[Violation]:
     """Inserted once, never deleted, and each change to a newer version (or none that anybody sees)."""
     inserted: Counter[str] = Counter()
     for change in changes:
@@ -47,7 +47,9 @@ def _once(changes: "list[Change] | tuple[Change, ...]", relation: str, what: str
             yield Violation(Kind.LOST, f"{what} deleted", old["order_id"])
         elif old and new and _visible(old) != _visible(new) and new["version"] <= old["version"]:
             detail = f"{_visible(old)} → {_visible(new)}"
-            yield Violation(Kind.DUPLICATED, f"{what} changed without a newer version", new["order_id"], detail)
+            yield Violation(
+                Kind.DUPLICATED, f"{what} changed without a newer version", new["order_id"], detail
+            )
     for order_id, count in inserted.items():
         if count > 1:
             yield Violation(Kind.DUPLICATED, f"{what} inserted more than once", order_id, str(count))
@@ -57,11 +59,14 @@ def _visible(row: dict[str, object]) -> tuple[object, ...]:
     return row["version"], row["status"], row["fail_reason"]
 
 
-def _finished_once(changes: "list[Change] | tuple[Change, ...]") -> Iterator[Violation]:
+def _finished_once(changes: Sequence[Change]) -> Iterator[Violation]:
     finished = Counter(
         change.new["order_id"]
         for change in changes
-        if change.relation == "orders" and change.old and change.new and change.old["status"] != change.new["status"]
+        if change.relation == "orders"
+        and change.old
+        and change.new
+        and change.old["status"] != change.new["status"]
     )
     for order_id, count in finished.items():
         if count > 1:

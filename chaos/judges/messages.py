@@ -1,7 +1,7 @@
 """Events: one content a version, all published, none left, and set aside exactly what was poison."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -24,7 +24,7 @@ def judge(observed: Observed) -> Iterator[Violation]:
     yield from _dead(observed)
 
 
-def _one_content(changes: "list[Change] | tuple[Change, ...]", event_type: str) -> Iterator[Violation]:
+def _one_content(changes: Sequence[Change], event_type: str) -> Iterator[Violation]:
     contents: dict[str, set[str]] = defaultdict(set)
     for change in changes:
         if change.relation == "outbox" and change.operation == "INSERT" and change.new:
@@ -37,7 +37,7 @@ def _one_content(changes: "list[Change] | tuple[Change, ...]", event_type: str) 
 
 
 def _seen(observed: Observed) -> Iterator[Violation]:
-    """What the bystander saw: one content a version, as it was stored, and every event that left the outbox."""
+    """What the bystander saw: one content a version, and every event that left the outbox."""
     contents: dict[str, set[str]] = defaultdict(set)
     ids: set[str] = set()
     foreign = {body for _, body in observed.poison}
@@ -50,10 +50,10 @@ def _seen(observed: Observed) -> Iterator[Violation]:
         if len(found) > 1:
             yield Violation(Kind.DUPLICATED, "order.processed was seen with two contents", name, str(found))
     for change in observed.processor_changes:
-        if change.relation == "outbox" and change.operation == "DELETE" and change.old:
-            if change.old["message_id"] not in ids:
-                name = _name(change.old["payload"])
-                yield Violation(Kind.LOST, "event left the outbox and was never published", name)
+        gone = change.old if change.relation == "outbox" and change.operation == "DELETE" else None
+        if gone and gone["message_id"] not in ids:
+            name = _name(gone["payload"])
+            yield Violation(Kind.LOST, "event left the outbox and was never published", name)
 
 
 def _dead(observed: Observed) -> Iterator[Violation]:

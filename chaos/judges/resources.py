@@ -19,7 +19,9 @@ def judge(observed: Observed) -> Iterator[Violation]:
         if after.megabytes > before.megabytes + MEGABYTES_MORE_MAX:
             yield _grown("memory", service, f"{before.megabytes:.0f} → {after.megabytes:.0f} MB")
         if after.broker_connections != before.broker_connections:
-            yield _grown("broker connections", service, f"{before.broker_connections} → {after.broker_connections}")
+            yield _grown(
+                "broker connections", service, f"{before.broker_connections} → {after.broker_connections}"
+            )
         if after.database_connections > _DATABASE_CONNECTIONS_MAX:
             yield _grown("database connections", service, str(after.database_connections))
         if after.files > before.files + FILES_MORE_MAX:

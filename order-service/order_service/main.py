@@ -42,12 +42,15 @@ async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterato
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
 
+        def handler() -> OrderProcessedHandler:
+            return OrderProcessedHandler(OrderUnitOfWork(database, wakeup), metrics.observe_finished)
+
         flow = EventFlow(
             settings=settings,
             database=database,
             broker=broker,
             subscription=subscription,
-            handler=OrderProcessedHandler(OrderUnitOfWork(database, wakeup), metrics.observe_finished),
+            handler=handler,
             wakeup=wakeup,
             metrics=metrics,
             random=random,

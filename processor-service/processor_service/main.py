@@ -37,17 +37,21 @@ async def processor_service(settings: ProcessorSettings, broker: Broker) -> Asyn
         Database(settings.db_dsn, application_name=settings.service_name) as database,
         broker.subscribe(queue, [ORDER_CREATED], prefetch=PREFETCH) as subscription,
     ):
+
+        def handler() -> OrderCreatedHandler:
+            return OrderCreatedHandler(
+                policy,
+                PostgresDecidedOrders(database),
+                ProcessingUnitOfWork(database, wakeup, random),
+                metrics.count_outcome,
+            )
+
         flow = EventFlow(
             settings=settings,
             database=database,
             broker=broker,
             subscription=subscription,
-            handler=OrderCreatedHandler(
-                policy,
-                PostgresDecidedOrders(database),
-                ProcessingUnitOfWork(database, wakeup, random),
-                metrics.count_outcome,
-            ),
+            handler=handler,
             wakeup=wakeup,
             metrics=metrics,
             random=random,

@@ -1,7 +1,7 @@
 """The background services that every service with an outbox and a queue runs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -18,32 +18,52 @@ from service_kit.postgres.migrate import Migrations
 from service_kit.postgres.outbox import PostgresOutbox
 from service_kit.rabbitmq import RabbitBroker
 from service_kit.relay import Relay, RelaySettings
+from service_kit.retry import RetryPolicy
 from service_kit.settings import Settings
 from service_kit.sources import BrokerSource, RetrySource
 
 PREFETCH = 1_000
-BATCH_MESSAGES = 500
 RELAY_LAG_SECONDS_MAX = 30.0
 _CONNECTIONS_AT_START = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much at a time, and how often: good for every installation, so no settings of theirs."""
+
+    relay: RelaySettings = RelaySettings()
+    batch_messages: int = 500
+    retry_policy: RetryPolicy = RetryPolicy()
+    retry_poll_seconds: float = 1.0
+    lease_seconds: float = 120.0
+    cleaning_seconds: float = 60.0
+    watching_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventFlow:
-    """One service's way of events: outbox → broker, and queue or due retry → handler."""
+    """One service's way of events: outbox → broker, and queue or due retry → handler.
+
+    `handler` makes one for each of the two consumers: they run at the same time, and a unit of work is for
+    one at a time.
+    """
 
     settings: Settings
     database: Database
     broker: Broker
     subscription: Subscription
-    handler: Handler[Any]
+    handler: Callable[[], Handler[Any]]
     wakeup: Wakeup
     metrics: Metrics
     random: Random
+    pace: Pace = Pace()
 
     def background_services(self) -> list[BackgroundService]:
-        outbox, failures = self._outbox(), PostgresFailures(self.database)
-        relay_settings = RelaySettings(events_per_message=self.settings.events_per_message)
-        sources = (BrokerSource(self.subscription, failures), RetrySource(failures))
+        pace, outbox, failures = self.pace, self._outbox(), PostgresFailures(self.database)
+        relay_settings = replace(pace.relay, events_per_message=self.settings.events_per_message)
+        retries = RetrySource(
+            failures, poll_seconds=pace.retry_poll_seconds, lease_seconds=pace.lease_seconds
+        )
         return [
             Relay(
                 outbox,
@@ -55,14 +75,28 @@ class EventFlow:
             ),
             *(
                 Consumer(
-                    source, self.handler, metrics=self.metrics, batch_size=BATCH_MESSAGES, random=self.random
+                    source,
+                    self.handler(),
+                    metrics=self.metrics,
+                    batch_size=pace.batch_messages,
+                    retry_policy=pace.retry_policy,
+                    random=self.random,
                 )
-                for source in sources
+                for source in (BrokerSource(self.subscription, failures), retries)
             ),
             InboxCleaner(
-                self.database, retention_days=self.settings.inbox_retention_days, random=self.random
+                self.database,
+                retention_days=self.settings.inbox_retention_days,
+                interval_seconds=pace.cleaning_seconds,
+                random=self.random,
             ),
-            BacklogWatch(self.database, outbox, metrics=self.metrics, random=self.random),
+            BacklogWatch(
+                self.database,
+                outbox,
+                metrics=self.metrics,
+                interval_seconds=pace.watching_seconds,
+                random=self.random,
+            ),
         ]
 
     async def prepare(self, migrations: Migrations) -> None:

@@ -18,7 +18,9 @@ class Fault(Enum):
     SILENT = "never confirmed"
 
 
+REJECTION = "the channel was closed, as drawn by the simulation"
 _KINDS = tuple(Fault)
+_LATENCIES = (0.0, 0.0, 0.001, 0.003)
 _LOSSLESS = tuple(fault for fault in Fault if fault is not Fault.LOST)
 
 
@@ -48,7 +50,7 @@ class BrokerFaults:
         return self.delivery_rate > 0 and self.random.random() < self.delivery_rate
 
     def latency(self) -> float:
-        return 0.001 * (1 + int(self.random.random() * 3))
+        return _LATENCIES[int(self.random.random() * 4)]
 
     def delay(self) -> float:
         return self.random.uniform(0.01, 8.0)

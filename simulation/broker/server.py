@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from service_kit.broker import PublishOutcome
 from service_kit.errors import BrokerUnavailable, MessageRejected
 from service_kit.message import Message
-from simulation.broker.faults import BrokerFaults, Fault
+from simulation.broker.faults import REJECTION, BrokerFaults, Fault
 from simulation.broker.queue import Batch, ClientEnd, Connection, Entry, Queue
 from simulation.loop import Owner, SimulatedLoop
 from simulation.trace import Trace
@@ -129,11 +129,13 @@ class BrokerServer:
     def send(self, batch: Batch) -> None:
         self.loop.later(self.faults.latency(), self._take, batch)
 
-    def put(self, message: Message) -> None:
-        """Straight into its queues: from a publisher whose troubles are not ours."""
-        for queue in self._bound(message.routing_key):
+    def put(self, message: Message) -> bool:
+        """Straight into its queues, from a publisher whose troubles are not ours; False when there is none."""
+        queues = self._bound(message.routing_key)
+        for queue in queues:
             queue.append(message)
             self._deliver(queue)
+        return bool(queues)
 
     def _take(self, batch: Batch) -> None:
         connection = batch.connection
@@ -148,7 +150,7 @@ class BrokerServer:
         for message in batch.messages:
             fault = self.faults.of_message()
             if fault is Fault.REJECTED:
-                self.loop.later(self.faults.latency(), batch.fail, MessageRejected("drawn by the simulation"))
+                self.loop.later(self.faults.latency(), batch.fail, MessageRejected(REJECTION))
                 return
             outcome = self._publish(message, fault)
             silent = silent or fault is Fault.SILENT

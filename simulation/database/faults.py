@@ -18,6 +18,7 @@ class Fault(Enum):
 
 
 _KINDS = tuple(Fault)
+_LATENCIES = (0.0, 0.0, 0.001, 0.003)
 
 ERRORS: tuple[type[asyncpg.PostgresError], ...] = (
     asyncpg.DeadlockDetectedError,
@@ -48,7 +49,7 @@ class DatabaseFaults:
 
     def latency(self) -> float:
         """In whole milliseconds, so that many things fall on the same instant and the loop has to choose."""
-        return 0.001 * (1 + int(self.random.random() * 3))
+        return _LATENCIES[int(self.random.random() * 4)]
 
     def slowness(self) -> float:
         return self.random.uniform(0.1, self.slow_seconds_max)

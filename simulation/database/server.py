@@ -305,7 +305,11 @@ class DatabaseServer:
             session.running = request
             self.loop.later(self.faults.latency(), self.lose, session)
         else:
-            self.loop.later(self.faults.latency(), _settle, request, result)
+            delay = self.faults.latency()
+            if delay:
+                self.loop.later(delay, _settle, request, result)
+            else:
+                _settle(request, result)
 
     def _note(self, request: Request, result: Any) -> None:
         who = request.session.owner.name if request.session.owner else "?"

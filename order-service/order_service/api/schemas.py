@@ -81,7 +81,7 @@ def _all_violations(raw: bytes) -> list[Violation]:
 
 def _unreadable(error: Exception) -> Violation:
     reason = "a number is out of range" if isinstance(error, ArithmeticError) else str(error)
-    return Violation((), f"is not readable as JSON: {reason}")
+    return Violation((), f"is not readable: {reason}")
 
 
 def _violations(

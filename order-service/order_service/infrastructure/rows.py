@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from order_service.domain.money import canonical
 from order_service.domain.order import Item, Order, Status
 from service_kit.postgres.database import Record
 
@@ -27,7 +28,7 @@ def to_order(record: Record) -> Order:
         order_id=record["order_id"],
         customer_id=record["customer_id"],
         items=tuple(Item(sku=item.sku, quantity=item.quantity, price=Decimal(item.price)) for item in items),
-        total_amount=record["amount"],
+        total_amount=canonical(record["amount"]),  # 90000 comes as 9E+4
         status=Status(record["status"]),
         version=record["version"],
         fail_reason=record["fail_reason"],

@@ -8,6 +8,7 @@ import asyncpg
 import jsonschema
 import pytest
 
+from order_service.api.schemas import encode_order
 from order_service.application.ports import CreateOrder
 from order_service.domain.order import Item, Order, new_order
 from order_service.infrastructure.intake import PostgresIntake
@@ -98,6 +99,16 @@ async def test_a_new_order_is_one_row_that_tells_everything(
         "version": 1,
         "fail_reason": None,
     }
+
+
+async def test_an_order_is_read_back_as_it_was_written(database: Database) -> None:
+    order = an_order("30000")
+    await store(database, order)
+
+    found = await PostgresIntake(database, Wakeup(), OrderMetrics()).find([order.order_id])
+
+    assert found == {order.order_id: order}
+    assert encode_order(found[order.order_id]) == encode_order(order)
 
 
 async def test_amounts_are_exact_in_every_place_where_they_are_stored(

@@ -213,7 +213,7 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
     [(location, message)] = errors_of(raw)
 
     assert location == ()
-    assert message.startswith("is not readable as JSON: ")
+    assert message.startswith("is not readable: ")
 
 
 def test_of_duplicate_keys_the_last_counts() -> None:

@@ -1,5 +1,6 @@
 """`/health`, `/ready` and `/metrics` of processor-service."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from processor_service.main import processor_service
 from processor_service.settings import ProcessorSettings
+from service_kit.broker import Subscription
 from service_kit.inprocess import InProcessBroker
 from service_kit.message import Message
 from service_kit.service import Service
+from service_kit.testing.eventually import eventually
 
 NOBODY_LISTENS = "postgresql://postgres@127.0.0.1:1/none"
 SECRET_ID = "an-id-that-no-label-may-hold"
@@ -92,16 +95,26 @@ async def test_the_metrics_tell_what_became_of_events(
     async with broker.subscribe(
         "order-service.order.processed", ["order.processed"], prefetch=10
     ) as subscription:
+        reader = asyncio.create_task(acknowledge_everything(subscription))
         await broker.publisher().publish(messages)
-        while (await samples(processor)).get("events_published_total{event_type=order.processed}") != 2:
-            deliveries = await subscription.receive(10)
-            await subscription.acknowledge(deliveries[-1])
+        seen = await eventually(lambda: samples_with_two_answers(processor))
+        reader.cancel()
 
-    seen = await samples(processor)
     assert seen["orders_decided_total{outcome=decided}"] == 1
     assert seen["orders_decided_total{outcome=repeated}"] == 1
     assert seen["events_moved_to_dlq_total{}"] == seen["events_failed_total{}"] == 1
     assert seen["consumer_batch_size_sum{}"] == 3
+
+
+async def acknowledge_everything(subscription: Subscription) -> None:
+    while True:
+        deliveries = await subscription.receive(10)
+        await subscription.acknowledge(deliveries[-1])
+
+
+async def samples_with_two_answers(processor: httpx.AsyncClient) -> dict[str, float] | None:
+    seen = await samples(processor)
+    return seen if seen.get("events_published_total{event_type=order.processed}") == 2 else None
 
 
 async def test_no_id_is_ever_a_label(processor: httpx.AsyncClient, broker: InProcessBroker) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from service_kit.outbox import OutboxBacklog
 
@@ -18,6 +18,7 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
         self.registry = registry or CollectorRegistry()
         self.events_published = self._counter(
             "events_published", "Events confirmed by the broker.", ["event_type"]

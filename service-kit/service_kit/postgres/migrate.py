@@ -1,6 +1,7 @@
 """Alembic, run by the service itself or from the command line, on asyncpg and under one lock."""
 
 import asyncio
+import logging
 import os
 from dataclasses import dataclass
 from threading import Lock
@@ -114,7 +115,11 @@ def run_environment() -> None:
         with context.begin_transaction():
             context.run_migrations()
         return
-    asyncio.run(_migrate(context.config.attributes.get("dsn") or os.environ.get("APP__DB_DSN")))
+    dsn: str | None = context.config.attributes.get("dsn")
+    if dsn is None:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("alembic").setLevel(logging.INFO)
+    asyncio.run(_migrate(dsn or os.environ.get("APP__DB_DSN")))
 
 
 async def _migrate(dsn: str | None) -> None:
