@@ -1,6 +1,7 @@
 """Orders flow from POST to their final state, each once."""
 
 import os
+from typing import Any
 from collections.abc import AsyncIterator
 
 import aio_pika
@@ -19,7 +20,7 @@ ORDERS = int(os.environ.get("ACCEPTANCE_ORDERS", "10000"))
 async def test_ten_thousand_orders_become_final_each_exactly_once(
     deployed: Deployment, instances: int, events_per_message: int
 ) -> None:
-    packing = {"APP__EVENTS_PER_MESSAGE": str(events_per_message)}
+    packing: dict[str, Any] = {"APP__EVENTS_PER_MESSAGE": str(events_per_message)}
     order_services = [await deployed.start_order_service(**packing) for _ in range(instances)]
     for _ in range(instances):
         await deployed.start_processor_service(**packing)

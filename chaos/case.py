@@ -49,7 +49,9 @@ async def run(case: Case) -> Result:
         recovered = clock() - healed_at if is_settled else None
         found = oracle.violations(await observed(staged, before, is_settled=is_settled))
         evidence = _evidence(staged)
-    return _result(case, faults, evidence, found, staged.load.accepted, recovered, clock() - begun)
+        versions = await _versions(staged)
+    accepted, took = staged.load.accepted, clock() - begun
+    return _result(case, faults, evidence, found, accepted, recovered, took, versions)
 
 
 async def _under_load(staged: Stage, faults: Sequence[Fault], random: Random) -> dict[str, Level]:
@@ -81,6 +83,13 @@ async def _do(fault: Fault, staged: Stage, random: Random) -> None:
         await asyncio.sleep(fault.pause_seconds * random.uniform(0.5, 1.5))
 
 
+async def _versions(staged: Stage) -> dict[str, str]:
+    async with staged.database("postgres") as connection:
+        postgres = str(await connection.fetchval("SHOW server_version")).split()[0]
+    ours = version("order-processor")
+    return {"order-processor": ours, "PostgreSQL": postgres, "RabbitMQ": staged.rabbitmq.version()}
+
+
 def _evidence(staged: Stage) -> dict[str, int]:
     evidence = Counter(staged.evidence)
     evidence["503"] = staged.load.refused[503]
@@ -101,6 +110,7 @@ def _result(
     accepted: int,
     recovered: float | None,
     took: float,
+    versions: dict[str, str],
 ) -> Result:
     kinds = Counter(violation.kind for violation in found)
     return Result(
@@ -116,7 +126,7 @@ def _result(
         recovered_after_seconds=recovered,
         violations=[str(violation) for violation in found[:_SHOWN_MAX]],
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"order-processor": version("order-processor")},
+        versions=versions,
         took_seconds=took,
     )
 
@@ -124,4 +134,4 @@ def _result(
 def failed(case: Case, error: Exception) -> Result:
     """Of a run that did not come to its end."""
     violation = Violation(Kind.WRONG, "the run itself failed", type(error).__name__, str(error))
-    return _result(case, [], {}, [violation], 0, None, 0.0)
+    return _result(case, [], {}, [violation], 0, None, 0.0, {})

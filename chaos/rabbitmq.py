@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,6 +98,13 @@ class RabbitMQ:
         if process.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {output.decode(errors='replace')}")
         return output.decode(errors="replace")
+
+    def version(self) -> str:
+        """By its own log; empty when it does not say."""
+        for file in (self.folder / "log").glob("*.log"):
+            if found := re.search(r"Starting RabbitMQ (\S+)", file.read_text(errors="replace")):
+                return found[1]
+        return ""
 
     def log_count(self, text: str) -> int:
         """How many lines of the node's log hold `text`."""

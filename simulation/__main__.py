@@ -10,7 +10,7 @@ from simulation.run import simulate
 def main() -> int:
     arguments = _parser().parse_args()
     if arguments.mutations:
-        return hunt_mutations(arguments.start, arguments.seeds, known=arguments.known)
+        return hunt_mutations(arguments.start, arguments.seeds, known=arguments.known, only=arguments.only)
     if arguments.seed is not None:
         return _run_one(arguments.seed, trace=arguments.trace)
     return run_seeds(arguments.start, arguments.seeds, jobs=arguments.jobs)
@@ -36,8 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, help="processes to run them in")
     parser.add_argument("--seed", type=int, help="run this seed alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: print everything that happened")
-    parser.add_argument("--mutations", action="store_true", help="look for a seed that catches each known bug")
-    parser.add_argument("--known", action="store_true", help="with --mutations: only the seeds that are known")
+    parser.add_argument(
+        "--mutations", action="store_true", help="look for a seed that catches each known bug"
+    )
+    parser.add_argument(
+        "--known", action="store_true", help="with --mutations: only the seeds that are known"
+    )
+    parser.add_argument("--only", default="", help="with --mutations: those with these words in their name")
     return parser
 
 

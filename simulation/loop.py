@@ -147,10 +147,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     # what the models ask: steps that are nobody's, such as a server's
 
-    def soon(self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+    def soon(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         self._waiting.append(Handle(callback, args, _NOBODY))
 
-    def later(self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+    def later(self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         handle = Handle(callback, args, _NOBODY)
         if delay <= 0.0:
             self._waiting.append(handle)

@@ -104,7 +104,8 @@ MUTATIONS = (
             Edit(
                 _CLAIM,
                 'values["due_at"] <= work.now',
-                'values["id"] > getattr(tables, "last_seen", 0)\n            and values["due_at"] <= work.now',
+                'values["id"] > getattr(tables, "last_seen", 0)\n'
+                '            and values["due_at"] <= work.now',
             ),
             Edit(
                 "simulation.database.kit_statements:outbox_remove",

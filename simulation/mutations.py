@@ -1,16 +1,17 @@
 """Known bugs, brought back one at a time: each has to be caught, or the oracle is blind to it.
 
 A mutation edits the text of a function of the product (or of the model of an SQL statement, where the bug is
-one of SQL) and compiles it anew. An edit that does not fit any more fails, so that none is ever lost silently.
+one of SQL) and compiles it anew. An edit that fits no more fails, so that none is ever lost silently.
 """
 
 import importlib
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from simulation.database.statements import STATEMENTS
@@ -47,24 +48,28 @@ class Mutation:
 
 def _replace(target: str, edits: Sequence[Edit]) -> Callable[[], None]:
     module_name, _, path = target.partition(":")
-    module = importlib.import_module(module_name)
+    owner: Any = importlib.import_module(module_name)
     *outer, name = path.split(".")
-    owner: Any = module
     for part in outer:
         owner = getattr(owner, part)
     original = owner.__dict__[name]
     changed = _edited(cast(FunctionType, original), edits)
+    # A function may have been imported elsewhere by its name.
+    holders = [owner] if outer else [each for each in _modules() if each.__dict__.get(name) is original]
     statement = next((each for each in STATEMENTS.values() if each.model is original), None)
-    if statement:
-        STATEMENTS[statement.sql] = replace(statement, model=changed)
-    setattr(owner, name, changed)
 
-    def undo() -> None:
-        setattr(owner, name, original)
+    def put(function: Any) -> None:
+        for holder in holders:
+            setattr(holder, name, function)
         if statement:
-            STATEMENTS[statement.sql] = statement
+            STATEMENTS[statement.sql] = replace(statement, model=function)
 
-    return undo
+    put(changed)
+    return lambda: put(original)
+
+
+def _modules() -> list[ModuleType]:
+    return [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
 
 
 def _edited(function: FunctionType, edits: Sequence[Edit]) -> Any:

@@ -148,9 +148,8 @@ class Oracle:
         elif table == "retry_queue" and old is None and new is not None:
             if not self._may_be_retried(key):
                 self.violation(f"{key} waits for a retry in {database} because of: {new['last_error']}")
-        elif table == "dead_letter_queue" and new is not None:
-            if not self._is_poison(database, new):
-                self.violation(f"{key} is a dead letter of {database} because of: {new['failure_reason']}")
+        elif table == "dead_letter_queue" and new is not None and not self._is_poison(database, new):
+            self.violation(f"{key} is a dead letter of {database} because of: {new['failure_reason']}")
 
     def _same_body(self, event: Values) -> None:
         body = msgspec.json.decode(event["payload"])

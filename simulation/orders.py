@@ -1,10 +1,9 @@
 """The orders of a run: what is posted, and what a policy does with them."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
-from typing import Any
-import asyncio
 
 import msgspec
 

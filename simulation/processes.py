@@ -85,6 +85,7 @@ class SimulatedProcess(ABC):
 
     def gone(self) -> None:
         """The process has ended, in one way or the other."""
+        return
 
     def _ended(self, life: "asyncio.Task[None]") -> None:
         if life is self.life and self.owner.alive:
@@ -120,7 +121,9 @@ class SimulatedProcess(ABC):
                 if task.done() and not task.cancelled():
                     task.result()
 
-    async def answer_requests(self, within_seconds: float) -> None: ...
+    async def answer_requests(self, within_seconds: float) -> None:
+        """Let the requests in hand be answered before the loops stop; a service without an API has none."""
+        return
 
     @abstractmethod
     def compose(
@@ -178,7 +181,9 @@ class OrderProcess(SimulatedProcess):
             return OrderProcessedHandler(OrderUnitOfWork(database, wakeup), metrics.observe_finished)
 
         settings = OrderSettings(
-            db_dsn="", events_per_message=plan.events_per_message, inbox_retention_days=plan.inbox_retention_days
+            db_dsn="",
+            events_per_message=plan.events_per_message,
+            inbox_retention_days=plan.inbox_retention_days,
         )
         services = self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
         if plan.reconcile_after_seconds is not None:
@@ -254,7 +259,9 @@ class ProcessorProcess(SimulatedProcess):
             )
 
         settings = ProcessorSettings(
-            db_dsn="", events_per_message=plan.events_per_message, inbox_retention_days=plan.inbox_retention_days
+            db_dsn="",
+            events_per_message=plan.events_per_message,
+            inbox_retention_days=plan.inbox_retention_days,
         )
         return self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
 

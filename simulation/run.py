@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-import structlog
-
 import simulation.database.kit_statements
 import simulation.database.order_statements
 import simulation.database.processor_statements  # noqa: F401, each registers its statements

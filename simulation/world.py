@@ -56,7 +56,7 @@ class World:
         return Random(self.random.getrandbits(64))
 
     def unnoticed(self) -> float:
-        """How long a server takes to see that a process died: at once mostly, for it is told by the system."""
+        """How long a server takes to see that a process died: mostly at once, the system tells it."""
         return 0.001 if self.random.random() < 0.8 else self.random.uniform(0.01, 10.0)
 
     def note(self, who: str, what: str) -> None:

@@ -26,7 +26,7 @@ _LOSSLESS = tuple(fault for fault in Fault if fault is not Fault.LOST)
 
 @dataclass(slots=True)
 class BrokerFaults:
-    """Rates are of messages, of batches delivered and of acknowledgements; `lossy` allows what needs healing."""
+    """Rates are of messages, batches delivered and acknowledgements; `lossy` allows what needs healing."""
 
     random: Random
     message_rate: float = 0.0

@@ -130,7 +130,7 @@ class BrokerServer:
         self.loop.later(self.faults.latency(), self._take, batch)
 
     def put(self, message: Message) -> bool:
-        """Straight into its queues, from a publisher whose troubles are not ours; False when there is none."""
+        """Straight into its queues, from a publisher whose troubles are not ours; False: there is none."""
         queues = self._bound(message.routing_key)
         for queue in queues:
             queue.append(message)

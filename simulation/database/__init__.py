@@ -1,1 +1,1 @@
-"""A database in memory with the transactions of PostgreSQL, READ COMMITTED, for the real adapters to run on."""
+"""An in-memory database with the READ COMMITTED transactions of PostgreSQL, for the real adapters to run on."""

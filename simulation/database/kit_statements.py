@@ -115,7 +115,7 @@ def outbox_bury(work: Work, tables: Tables, ids: Sequence[int], reasons: Sequenc
             "payload": values["payload"],
             "body": values["payload"].encode(),
             "message_id": values["message_id"],
-            "headers": '{"traceparent":"%s"}' % trace if trace else "{}",
+            "headers": f'{{"traceparent":"{trace}"}}' if trace else "{}",
             "failure_reason": reason,
             "attempts": values["attempts"] + 1,
         }
@@ -270,7 +270,9 @@ def _retry_now(work: Work, tables: Tables, letter: Values) -> Waiting:
 
 @models(housekeeping.FORGET, "")
 def inbox_forget(work: Work, tables: Tables, days: float) -> Waiting:
-    old = [row for row, values in work.read(tables.inbox) if values["processed_at"] < work.now - days * 86_400]
+    old = [
+        row for row, values in work.read(tables.inbox) if values["processed_at"] < work.now - days * 86_400
+    ]
     for row in old[:5000]:
         if work.free(row) and work.visible(row):
             work.take(row)

@@ -103,9 +103,7 @@ class Work:
         return row.pending if row.changed and row.holder is self.transaction else row.values
 
     def read(self, table: Table) -> list[tuple[Row, Values]]:
-        return [
-            (row, values) for row in table.rows.values() if (values := self.visible(row)) is not None
-        ]
+        return [(row, values) for row in table.rows.values() if (values := self.visible(row)) is not None]
 
     def free(self, row: Row) -> bool:
         return row.holder is None or row.holder is self.transaction
