@@ -1,8 +1,8 @@
 """Orders flow from POST to their final state, each once."""
 
 import os
-from typing import Any
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aio_pika
 import pytest

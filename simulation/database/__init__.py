@@ -1,1 +1,1 @@
-"""An in-memory database with the READ COMMITTED transactions of PostgreSQL, for the real adapters to run on."""
+"""An in-memory database with PostgreSQL's READ COMMITTED transactions, for the real adapters to run on."""
