@@ -1,5 +1,6 @@
 """`/health`, `/ready` and `/metrics`."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -8,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from order_service.main import order_service
 from order_service.settings import OrderSettings
+from service_kit.broker import Subscription
 from service_kit.inprocess import InProcessBroker
 from service_kit.message import Message
 from service_kit.service import Service
@@ -79,12 +81,11 @@ async def test_the_metrics_follow_an_order_to_its_end(
     async with broker.subscribe(
         "processor-service.order.created", ["order.created"], prefetch=10
     ) as subscription:
-        await client.post("/orders", json=body("a"))
-        await client.post("/orders", json=body("a"))
-        await client.post("/orders", json=body("b"))
-        while (await samples(client)).get("events_published_total{event_type=order.created}") != 2:
-            deliveries = await subscription.receive(10)
-            await subscription.acknowledge(deliveries[-1])
+        reader = asyncio.create_task(acknowledge_everything(subscription))
+        for order_id in ("a", "a", "b"):
+            await client.post("/orders", json=body(order_id))
+        await eventually(lambda: two_events_are_published(client))
+        reader.cancel()
     results = [
         Message(
             routing_key="order.processed",
@@ -103,6 +104,16 @@ async def test_the_metrics_follow_an_order_to_its_end(
     assert seen["order_processing_seconds_count{}"] == 2
     assert seen["consumer_batch_size_sum{}"] == 3
     assert seen["http_request_duration_seconds_count{method=POST,route=/orders,status=201}"] == 3
+
+
+async def acknowledge_everything(subscription: Subscription) -> None:
+    while True:
+        deliveries = await subscription.receive(10)
+        await subscription.acknowledge(deliveries[-1])
+
+
+async def two_events_are_published(client: httpx.AsyncClient) -> bool:
+    return (await samples(client)).get("events_published_total{event_type=order.created}") == 2
 
 
 async def test_the_backlog_is_measured(
