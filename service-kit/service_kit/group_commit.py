@@ -71,9 +71,10 @@ class GroupCommit(Generic[T, R]):
             if isinstance(error, Unavailable) or len(batch) == 1:
                 _fail(batch, error)
                 return
-            # Some item is at fault: each gets its own transaction, so that no neighbour fails with it.
-            for single in batch:
-                await self._commit_batch([single])
+            # Some item is at fault: halve until it stands alone, so that no neighbour fails with it.
+            middle = len(batch) // 2
+            await self._commit_batch(batch[:middle])
+            await self._commit_batch(batch[middle:])
             return
         for (_, future), result in settled:
             if not future.done():

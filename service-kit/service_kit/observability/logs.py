@@ -26,7 +26,7 @@ def configure_logs(level: str, service_name: str, *, stream: TextIO | None = Non
     """
     output = stream or sys.stdout
     shared = _shared(service_name)
-    handler = logging.StreamHandler(output)
+    handler = _Handler(output)
     handler.set_name(_OURS)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processors=_last(output.isatty()), foreign_pre_chain=shared)
@@ -47,6 +47,14 @@ def configure_logs(level: str, service_name: str, *, stream: TextIO | None = Non
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Drops a line that cannot be written, as when its reader is gone or the disk full: orders go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's own name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _shared(service_name: str) -> list[Processor]:

@@ -132,3 +132,18 @@ def test_stdout_is_where_lines_go_unless_said_otherwise(
 
     assert json.loads(capsys.readouterr().out)["event"] == "hello"
     assert sys.stdout is not stream
+
+
+class GoneReader(io.StringIO):
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_is_gone_costs_nothing_but_the_line(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logs("INFO", "order-service", stream=GoneReader())
+
+    log.info("service_ready")
+
+    assert capsys.readouterr().err == ""
