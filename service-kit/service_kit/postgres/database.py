@@ -24,6 +24,10 @@ else:
 _FAULTS_OF_THE_MESSAGE = {"22", "23", "54"}
 _CONNECT_TIMEOUT_SECONDS = 5.0
 
+# Our statements find rows by an index. Of a table that is new the planner does not know that it will grow: it
+# would keep a prepared plan that reads the whole of it for every batch, until the next ANALYZE.
+_PLANS_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
 
 class Database:
     """A pool of connections, opened as they are needed.
@@ -47,7 +51,7 @@ class Database:
             max_size=connections_max,
             timeout=_CONNECT_TIMEOUT_SECONDS,
             command_timeout=command_timeout_seconds,
-            server_settings={"application_name": application_name},
+            server_settings={"application_name": application_name, **_PLANS_BY_INDEX},
             reset=_no_reset,
         )
 

@@ -351,6 +351,27 @@ async def test_failing_in_every_way_leaks_no_connection(
         assert await count(leaky) == 0
 
 
+# plans
+
+
+async def test_a_plan_made_while_a_table_is_new_is_good_when_it_has_grown(
+    single: Database, other: asyncpg.Connection
+) -> None:
+    explain = """
+    EXPLAIN UPDATE processed_inbox SET processed_at = now()
+    FROM unnest('{a,b}'::text[]) AS given (key) WHERE processed_inbox.event_key = given.key
+    """
+    await other.execute("ANALYZE processed_inbox")
+    assert "Index Scan" not in await plan(other, explain), "the planner mends this by itself now"
+
+    async with single.connection() as connection:
+        assert "Index Scan using processed_inbox_pkey" in await plan(connection, explain)
+
+
+async def plan(connection: Connection | asyncpg.Connection, explain: str) -> str:
+    return "\n".join(record[0] for record in await connection.fetch(explain))
+
+
 async def test_a_session_that_was_left_in_a_transaction_is_cleaned(single: Database) -> None:
     async with single.connection() as connection:
         await connection.execute("BEGIN")
