@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -48,30 +49,37 @@ class Bystander:
         """Return when each is confirmed, and has found a queue; sent again, with the same id, until then."""
         waiting = list(messages)
         while waiting:
-            with suppress(*_LOST):
-                async with asyncio.timeout(10), await aio_pika.connect(self._url, timeout=5) as connection:
-                    channel = await connection.channel(on_return_raises=True)
-                    exchange = await channel.get_exchange(EXCHANGE, ensure=False)
-                    while waiting:
-                        key, body, message_id = waiting[0]
-                        message = aio_pika.Message(
-                            body,
-                            content_type="application/json",
-                            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-                            message_id=message_id,
-                        )
-                        await exchange.publish(message, key)
-                        waiting.pop(0)
-                    return
-            await asyncio.sleep(_PAUSE_SECONDS)
+            if not await _came_to_its_end(self._publish(waiting)):
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _publish(self, waiting: list[tuple[str, bytes, str | None]]) -> None:
+        async with asyncio.timeout(10), await aio_pika.connect(self._url, timeout=5) as connection:
+            channel = await connection.channel(on_return_raises=True)
+            exchange = await channel.get_exchange(EXCHANGE, ensure=False)
+            while waiting:
+                key, body, message_id = waiting[0]
+                message = aio_pika.Message(
+                    body,
+                    content_type="application/json",
+                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                    message_id=message_id,
+                )
+                await exchange.publish(message, key)
+                waiting.pop(0)
 
     async def _listen(self) -> None:
         while True:
-            with suppress(*_LOST):
-                async with await aio_pika.connect(self._url, timeout=5) as connection:
-                    await self._consume(await connection.channel())
-                    await connection.closed()
+            await _came_to_its_end(self._listen_until_lost())
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _listen_until_lost(self) -> None:
+        lost = asyncio.Event()
+        async with await aio_pika.connect(self._url, timeout=5) as connection:
+            channel = await connection.channel()
+            for either in (connection, channel):
+                either.close_callbacks.add(lambda *_: lost.set())
+            await self._consume(channel)
+            await lost.wait()
 
     async def _consume(self, channel: AbstractChannel) -> None:
         await channel.set_qos(prefetch_count=500)
@@ -84,3 +92,18 @@ class Bystander:
     async def _note(self, message: AbstractIncomingMessage) -> None:
         self.seen.append(Seen(message.message_id, message.body))
         await message.ack()
+
+
+async def _came_to_its_end(attempt: Coroutine[Any, Any, None]) -> bool:
+    """False when the broker was lost meanwhile."""
+    task = asyncio.current_task()
+    assert task
+    try:
+        await attempt
+    except _LOST:
+        return False
+    except asyncio.CancelledError:  # the library cancels whoever awaits what a lost connection owes
+        if task.cancelling():
+            raise
+        return False
+    return True
