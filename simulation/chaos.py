@@ -64,6 +64,8 @@ async def _terminate(world: "World") -> None:
     done, _ = await asyncio.wait({life}, timeout=deadline)
     if not done and owner.alive and not owner.stopped and process.life is life:
         world.violation(f"{owner.name} did not exit within {deadline:g} s of SIGTERM")
+    while process.owner is owner and process.running:  # it was stopped meanwhile, and drains once it goes on
+        await asyncio.sleep(0.5)
     await asyncio.sleep(world.random.uniform(0.1, 3.0))
     _start_again(process)
 
