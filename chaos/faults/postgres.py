@@ -89,17 +89,28 @@ async def _fill(stage: Stage, others: list[asyncpg.Connection]) -> None:
             )
 
 
+_LOCK_ORDER = "SELECT FROM orders WHERE order_id = $1 FOR UPDATE"
+
+
 async def deadlocked(stage: Stage, random: Random) -> None:
-    """Locks pending orders from the last to the first, against the order of the services."""
+    """Locks pending orders from the last to the first, against the order of the services.
+
+    The processors stand still for a moment, so that many are pending, and their results come in one batch.
+    """
     before = stage.postgres.log_count("deadlock detected")
     with suppress(asyncpg.PostgresError, TimeoutError):
-        async with asyncio.timeout(4), stage.database("orders") as connection, connection.transaction():
+        async with asyncio.timeout(6), stage.database("orders") as connection, connection.transaction():
             # Whoever looks first for a deadlock is its victim, and that is to be the service.
             await connection.execute("SET LOCAL deadlock_timeout = '30s'")
-            rows = await connection.fetch("SELECT order_id FROM orders WHERE status = 'pending'")
-            for order_id in sorted((row["order_id"] for row in rows), reverse=True):
-                await connection.execute("SELECT FROM orders WHERE order_id = $1 FOR UPDATE", order_id)
-                await asyncio.sleep(0.02)
+            async with stage.paused(stage.processors):
+                await asyncio.sleep(1)
+                rows = await connection.fetch("SELECT order_id FROM orders WHERE status = 'pending'")
+                order_ids = sorted((row["order_id"] for row in rows), reverse=True)
+                for order_id in order_ids[:1]:
+                    await connection.execute(_LOCK_ORDER, order_id)
+            await asyncio.sleep(0.5)  # a batch of results holds the first of them, and waits for the last
+            for order_id in order_ids[1:]:
+                await connection.execute(_LOCK_ORDER, order_id)
     stage.evidence["deadlocks"] += stage.postgres.log_count("deadlock detected") - before
 
 
