@@ -107,7 +107,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self,
         coro: Any,
         *,
-        name: str | None = None,
+        name: Any = None,
         context: Context | None = None,
         **_: Any,
     ) -> "asyncio.Task[Any]":

@@ -13,7 +13,7 @@ _FLOW = "service_kit.event_flow:EventFlow.background_services"
 MUTATIONS = (
     Mutation(
         "no SKIP LOCKED: two relays take the same rows",
-        0,
+        22,
         [
             Edit(_CLAIM, "if work.free(row):", "if True:"),
             Edit(_CLAIM, "work.take(row)", "pass"),
@@ -35,12 +35,12 @@ MUTATIONS = (
     ),
     Mutation(
         "rows are removed whatever the broker said",
-        0,
+        5,
         [Edit(_RELAY, "published=published.confirmed", "published=[row.id for row in claim.rows]")],
     ),
     Mutation(
         "a route without a queue counts as an attempt",
-        0,
+        5,
         [
             Edit(
                 _PUBLISH,
@@ -116,18 +116,18 @@ MUTATIONS = (
     ),
     Mutation(
         "no version guard on orders",
-        0,
+        1,
         [
             Edit(
                 "simulation.database.order_statements:_may_finish",
-                'return values["status"] == "pending" and values["version"] < version',
+                'return bool(values["status"] == "pending" and values["version"] < version)',
                 "return True",
             )
         ],
     ),
     Mutation(
         "no version guard on decisions",
-        0,
+        11,
         [
             Edit(
                 "simulation.database.processor_statements:states_save",
@@ -146,7 +146,7 @@ MUTATIONS = (
     ),
     Mutation(
         "mandatory is off",
-        0,
+        18,
         [
             Edit(
                 "simulation.broker.server:BrokerServer._publish",
@@ -157,7 +157,7 @@ MUTATIONS = (
     ),
     Mutation(
         "intake looks first and inserts then",
-        0,
+        1,
         [
             Edit(
                 "order_service.infrastructure.intake:PostgresIntake.insert_new",
@@ -175,7 +175,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no reconciler",
-        0,
+        8,
         [
             Edit(
                 "order_service.infrastructure.reconciler:Reconciler.run_once",
@@ -209,7 +209,7 @@ MUTATIONS = (
     ),
     Mutation(
         "draining drops the batch in hand",
-        0,
+        170,
         [
             Edit(
                 _PROCESS,
@@ -233,7 +233,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one unit of work for two consumers",
-        0,
+        9,
         [
             Edit(_FLOW, "self.handler(),", "handler,"),
             Edit(_FLOW, "pace, outbox,", "handler = self.handler()\n    pace, outbox,"),
@@ -241,7 +241,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a decision that was not stored is sent",
-        0,
+        15,
         [
             Edit(_DECIDE, "for item in states if item.order.order_id in saved", "for item in states"),
             Edit(_DECIDE, "for item in decisions if item.key in accepted", "for item in decisions"),
@@ -249,12 +249,12 @@ MUTATIONS = (
     ),
     Mutation(
         "a duplicate of a decided order is not answered",
-        0,
+        20,
         [Edit(_DECIDE, "await uow.outbox.add([*answers, *again])", "await uow.outbox.add(answers)")],
     ),
     Mutation(
         "two events of one order in one transaction",
-        0,
+        27,
         [
             Edit("service_kit.consumer:waves", "if subject in wave:", "if False:"),
             Edit("service_kit.consumer:waves", "wave[subject] = item", "wave[str(len(wave))] = item"),
@@ -262,7 +262,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a retry is ended before it is stored again",
-        0,
+        258,
         [
             Edit(
                 "service_kit.postgres.failures:PostgresFailures.set_aside",

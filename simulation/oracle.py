@@ -225,7 +225,7 @@ class Oracle:
         order = tables.orders.rows.get(id)
         if order is None or order.values is None:
             return False
-        return order.values["status"] != "pending" or version <= order.values["version"]
+        return bool(order.values["status"] != "pending" or version <= order.values["version"])
 
     # at rest
 

@@ -35,7 +35,7 @@ class _Link:
     def close(self) -> None:
         self._closed = True
         if self.connection:
-            self._server.drop(self.connection)
+            self._server.close(self.connection)
 
     def lost(self, reason: str) -> None:
         self.connection = None

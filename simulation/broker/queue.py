@@ -88,6 +88,7 @@ class Connection:
 
     __slots__ = (
         "delivered",
+        "last_acknowledged",
         "last_push",
         "link",
         "open_for_client",
@@ -106,6 +107,7 @@ class Connection:
         self.queue: Queue | None = None
         self.prefetch = 0
         self.delivered = 0
+        self.last_acknowledged = 0
         self.last_push = 0.0
         self.pushes: list[tuple[int, Entry]] = []
         self.unacknowledged: list[tuple[int, Entry]] = []

@@ -52,6 +52,11 @@ class BrokerServer:
         self._call(server_after, self._drop_at_server, connection)
         self._call(client_after, self._drop_at_client, connection)
 
+    def close(self, connection: Connection) -> None:
+        """In order, by the client: the server first hears what was said before."""
+        self._acknowledged(connection, connection.last_acknowledged)
+        self.drop(connection)
+
     def drop_all_of(self, owner: Owner, server_after: float) -> None:
         for connection in [each for each in self._connections if each.link.owner is owner]:
             self.drop(connection, server_after=server_after)
@@ -238,6 +243,7 @@ class BrokerServer:
     def acknowledge(self, connection: Connection, up_to: int) -> None:
         if self.faults.loses_acknowledgement():
             self.drop(connection, client_after=self.faults.unnoticed())
+        connection.last_acknowledged = up_to
         self.loop.later(self.faults.latency(), self._acknowledged, connection, up_to)
 
     def _acknowledged(self, connection: Connection, up_to: int) -> None:

@@ -41,7 +41,7 @@ def write_event(
         "id": id,
         "event_type": event_type,
         "payload": payload,
-        "message_id": message_id or f"{tables.prefix}-{id:08d}",
+        "message_id": message_id or _uuid(tables.prefix, id),
         "traceparent": trace,
         "created_at": work.now,
         "due_at": work.now,
@@ -49,6 +49,10 @@ def write_event(
         "last_error": None,
     }
     work.write(row, values)
+
+
+def _uuid(prefix: str, id: int) -> str:
+    return f"{prefix.encode().hex():0<8.8}-0000-4000-8000-{id:012x}"
 
 
 @models(outbox.CLAIM, "")
@@ -228,7 +232,7 @@ def retries_lease(work: Work, tables: Tables, limit: int, lease_seconds: float) 
 @models(dead_letters.LIST, "")
 def letters_list(work: Work, tables: Tables, after_id: int, limit: int) -> Waiting:
     letters = [values for _, values in work.read(tables.letters) if values["id"] > after_id]
-    return sorted(letters, key=lambda values: values["id"])[:limit]  # type: ignore[no-any-return]
+    return sorted(letters, key=lambda values: values["id"])[:limit]
     yield
 
 

@@ -99,7 +99,7 @@ def orders_finish(
 
 
 def _may_finish(values: Values, version: int) -> bool:
-    return values["status"] == "pending" and values["version"] < version
+    return bool(values["status"] == "pending" and values["version"] < version)
 
 
 @models(unit_of_work.TAKE_OVERDUE, "")

@@ -76,7 +76,8 @@ class Transaction:
     def undo(self, mark: int = 0) -> None:
         """Take back everything after `mark`, locks too."""
         while len(self.held) > mark:
-            row, was_mine, row.changed, row.pending = self.held.pop()
+            row, was_mine, changed, pending = self.held.pop()
+            row.changed, row.pending = changed, pending
             if not was_mine:
                 row.holder = None
                 if row.values is None and row.table.rows.get(row.key) is row:

@@ -1,0 +1,58 @@
+"""The models in real time and without faults, so that suites written for the real servers run on them."""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any, cast
+
+import simulation.database.kit_statements  # noqa: F401, registers the models of the kit's statements
+from service_kit.broker import PublishOutcome
+from service_kit.message import Message
+from simulation.broker.faults import BrokerFaults
+from simulation.broker.server import BrokerServer
+from simulation.database.client import ModelDatabase
+from simulation.database.faults import DatabaseFaults
+from simulation.database.server import DatabaseServer
+from simulation.database.statements import Tables
+from simulation.loop import SimulatedLoop
+from simulation.trace import Trace
+
+
+class RealTime:
+    """What the models ask of their loop, on the running one. `ahead_seconds` moves their clock on."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ahead_seconds = 0.0
+
+    def time(self) -> float:
+        return self._loop.time() + self.ahead_seconds
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        return self._loop.create_future()
+
+    def soon(self, callback: Callable[..., object], *args: Any) -> None:
+        self._loop.call_soon(callback, *args)
+
+    def later(self, delay: float, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay, callback, *args)
+
+
+class Unwatched:
+    """Implements Watch for whoever does not look."""
+
+    def published(self, message: Message, outcome: PublishOutcome | None) -> None: ...
+
+    def lost(self, message: Message) -> None: ...
+
+    def acknowledged(self, queue: str, message: Message) -> None: ...
+
+
+def model_database(time: RealTime, tables: Tables) -> ModelDatabase:
+    loop = cast(SimulatedLoop, time)
+    faults = DatabaseFaults(Random(0), pause_rate=0.2)
+    return ModelDatabase(DatabaseServer(loop, tables, faults, Trace(keep=False), lambda _: None))
+
+
+def model_broker_server(time: RealTime) -> BrokerServer:
+    return BrokerServer(cast(SimulatedLoop, time), BrokerFaults(Random(0)), Trace(keep=False), Unwatched())
