@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos check format lint types contracts lock clean
+.PHONY: help setup run test chaos simulate mutations check format lint types contracts lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +27,18 @@ run: $(if $(wildcard $(EVERYTHING)),$(EVERYTHING),$(RUNTIME)) ## start everythin
 	@$(BIN)/order-processor up $(ARGS)
 
 test: $(EVERYTHING) ## pass every test, on real servers wherever there are any
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS)
 
 chaos: $(EVERYTHING) ## do faults to servers of its own, and judge (SECONDS= SEED= RUNS= FAULTS=a,b+c or all, OUT=file)
 	@$(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(OUT),--out $(abspath $(OUT)))
+
+simulate: $(EVERYTHING) ## run the same code on model servers under a virtual clock (SEEDS= START= JOBS=, or SEED= to see one)
+	@$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000) \
+		--start $(or $(START),0) --jobs $(or $(JOBS),1))
+
+mutations: $(EVERYTHING) ## bring known bugs back, one at a time: which seed catches each, after how many runs
+	@$(BIN)/python -m simulation --mutations --seeds $(or $(SEEDS),2000)
 
 check: lint types contracts test ## what CI runs: format, lint, types, import contracts, tests
 
@@ -41,7 +48,7 @@ lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 
 types: $(EVERYTHING) ## check the types, strictly
 	@$(BIN)/mypy
-	@for folder in $(TESTED:=/tests) acceptance chaos tools; do $(BIN)/mypy $$folder || exit 1; done
+	@for folder in $(TESTED:=/tests) acceptance chaos simulation tools; do $(BIN)/mypy $$folder || exit 1; done
 
 contracts: $(EVERYTHING) ## check who may import whom
 	@$(BIN)/lint-imports
@@ -58,7 +65,7 @@ lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
 
 clean: ## remove what was installed and cached; the data of 'make run' stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find $(TESTED) acceptance chaos -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(TESTED) acceptance bench chaos contracts simulation tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(EVERYTHING): requirements/dev.txt $(SOURCES)
 	$(call install,dev.txt)
