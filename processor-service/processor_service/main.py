@@ -1,11 +1,11 @@
 """The composition root: what processor-service is made of, and its command line."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from processor_service.application.ports import Policy
 from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
@@ -28,10 +28,11 @@ MIGRATIONS = Migrations("processor_service:migrations")
 
 
 @asynccontextmanager
-async def processor_service(settings: ProcessorSettings, broker: Broker) -> AsyncIterator[ServiceParts]:
+async def processor_service(
+    settings: ProcessorSettings, broker: Broker, policy: Policy
+) -> AsyncIterator[ServiceParts]:
     """The parts of the service on an open `broker`; the database is looked for when it is first needed."""
     random, metrics, wakeup = Random(), ProcessorMetrics(), Wakeup()
-    policy = configured_policy(settings, random)
     queue = f"{settings.service_name}.{ORDER_CREATED}"
     async with (
         Database(settings.db_dsn, application_name=settings.service_name) as database,
@@ -75,9 +76,15 @@ def configured_policy(settings: ProcessorSettings, random: Random) -> Policy:
     return RulesetPolicy(Ruleset(rules, settings.success_rate), random)
 
 
-async def serve(settings: ProcessorSettings) -> None:
+def serve(settings: ProcessorSettings) -> Coroutine[Any, Any, None]:
+    """Raises StartupError at once when the policy cannot be loaded."""
+    return _serve(settings, configured_policy(settings, Random()))
+
+
+async def _serve(settings: ProcessorSettings, policy: Policy) -> None:
     async with rabbit_broker(settings) as broker:
-        await serve_until_stopped(Service(settings.service_name, processor_service(settings, broker)))
+        parts = processor_service(settings, broker, policy)
+        await serve_until_stopped(Service(settings.service_name, parts))
 
 
 async def migrate(settings: ProcessorSettings) -> str:

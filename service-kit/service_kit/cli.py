@@ -36,9 +36,9 @@ _LEAVE_SECONDS = 5.0
 class Commands(Generic[S]):
     """What one service does for each command; before, the settings are read and the logs configured.
 
-    `serve` returns when the service was told to stop and has drained, `migrate` a line that says at which
-    revision the database is now. `also_known_settings` are names (without prefix) that mean something to
-    others and so are no mistake.
+    `serve` loads at once what may be missing (StartupError); what it returns ends when the service was told
+    to stop and has drained. `migrate` returns a line that says at which revision the database is now.
+    `also_known_settings` are names (without prefix) that mean something to others and so are no mistake.
     """
 
     name: str
@@ -95,8 +95,9 @@ def run_to_the_end(program: str, command: Coroutine[Any, Any, int]) -> int:
 async def _command(commands: Commands[S], settings: S, arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "serve":
+            serving = commands.serve(settings)
             log.info("service_starting", version=_version(), settings=masked(settings))
-            await commands.serve(settings)
+            await serving
             return 0
         case "migrate":
             print(await commands.migrate(settings))
@@ -155,6 +156,7 @@ class Parser(argparse.ArgumentParser):
 
 def _parser(commands: Commands[Any]) -> argparse.ArgumentParser:
     parser = Parser(prog=commands.name, description=commands.description)
+    parser.set_defaults(program=commands.name)
     add_version(parser)
     command = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command.add_parser(
@@ -219,7 +221,7 @@ async def _list(letters: DeadLetters, arguments: argparse.Namespace) -> int:
 async def _show(letters: DeadLetters, arguments: argparse.Namespace) -> int:
     letter = await letters.get(arguments.id)
     if letter is None:
-        _complain("dead-letters", f"there is no dead letter {arguments.id}")
+        _complain(arguments.program, f"there is no dead letter {arguments.id}")
         return 1
     print(_as_json(letter) if arguments.json else _as_text(letter))
     return 0

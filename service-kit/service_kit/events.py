@@ -25,6 +25,8 @@ def split_events(delivery: Delivery) -> Sequence[bytes | Malformed]:
     Whether an element is a JSON object at all is for the decoder to say.
     """
     body = delivery.body
+    if not body:
+        return [Malformed(body, "the message is empty")]
     if len(body) > MESSAGE_BYTES_MAX:
         return [Malformed(body, f"the message has {len(body)} bytes, more than {MESSAGE_BYTES_MAX}")]
     if body[:1] != b"[" and body.lstrip(_WHITE_SPACE)[:1] != b"[":

@@ -7,7 +7,7 @@ one in capitals counts). An empty value counts as unset.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, inspect
@@ -58,8 +58,10 @@ Host = Annotated[str, Meta(pattern=r"^\S{1,255}$", description="an address or a 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Days = Annotated[float, Meta(gt=0, le=3650)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+_Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+LOG_LEVELS: tuple[str, ...] = get_args(_Level)
 LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    _Level,
     Meta(description="DEBUG, INFO, WARNING, ERROR or CRITICAL"),
 ]
 

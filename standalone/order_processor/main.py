@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +13,7 @@ from order_processor.up import UpOptions, up
 from service_kit.cli import Parser, add_version, run_to_the_end
 from service_kit.observability.logs import configure_logs
 from service_kit.service import stop_signals
+from service_kit.settings import LOG_LEVELS
 
 NAME = "order-processor"
 DATA_DIR = Path(".order-processor")
@@ -23,13 +24,19 @@ def cli(argv: Sequence[str] | None = None) -> NoReturn:
     """Exit 0 when stopped by a signal, 1 when something cannot be started, 2 for a wrong setting."""
     options = _parser().parse_args(argv)
     # The screen tells what goes on; the services' own logs are for what goes wrong, unless asked for.
-    configure_logs(os.environ.get("APP__LOG_LEVEL") or "WARNING", NAME, stream=sys.stderr)
+    configure_logs(_log_level(os.environ), NAME, stream=sys.stderr)
     up_options = UpOptions(
         order_port=options.order_port,
         processor_port=options.processor_port,
         data_dir=None if options.ephemeral else options.data_dir,
     )
     sys.exit(run_to_the_end(NAME, _run(up_options)))
+
+
+def _log_level(environ: Mapping[str, str]) -> str:
+    """That of the environment, if it is one: `up` tells of a wrong one with all other settings."""
+    level = environ.get("APP__LOG_LEVEL", "").strip().upper()
+    return level if level in LOG_LEVELS else "WARNING"
 
 
 async def _run(options: UpOptions) -> int:

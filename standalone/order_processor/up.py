@@ -1,23 +1,26 @@
 """`order-processor up`: both services in one process."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import httpx
+from msgspec.structs import replace
 
 from order_processor.parts import ORDER_DB_DSN, PROCESSOR_DB_DSN, DatabaseAddresses, brokers, databases
 from order_processor.samples import SAMPLES, submit
 from order_processor.screen import Screen
 from order_service.main import order_service
 from order_service.settings import OrderSettings
-from processor_service.main import processor_service
+from processor_service.main import configured_policy, processor_service
 from processor_service.settings import ProcessorSettings
 from service_kit.errors import StartupError
+from service_kit.http.server import listening_socket
 from service_kit.service import Service, serve_until_stopped
-from service_kit.settings import S, read_settings
+from service_kit.settings import ReadSettings, S, read_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,37 +37,60 @@ async def up(options: UpOptions, environ: Mapping[str, str], screen: Screen) -> 
     try:
         await _up(options, environ, screen)
     except StartupError as error:
-        options_here = str(error).replace("APP__PORT", "--order-port or --processor-port")
-        raise StartupError(options_here, exit_code=error.exit_code) from error
+        names_here = str(error).replace("APP__PORT", "--order-port or --processor-port")
+        names_here = names_here.replace("APP__DB_DSN", f"{ORDER_DB_DSN} or {PROCESSOR_DB_DSN}")
+        raise StartupError(names_here, exit_code=error.exit_code) from error
 
 
 async def _up(options: UpOptions, environ: Mapping[str, str], screen: Screen) -> None:
     async with AsyncExitStack() as stack:
+        settings = checked_settings(options, environ)
+        policy = configured_policy(settings.processor, Random())
+        for warning in settings.warnings:
+            screen.note(warning)
         addresses = await stack.enter_async_context(databases(environ, options.data_dir, screen))
-        order_settings = _settings(OrderSettings, environ, addresses.order, options.order_port, screen)
-        processor_settings = _settings(
-            ProcessorSettings, environ, addresses.processor, options.processor_port, screen
-        )
+        order_settings = replace(settings.order, db_dsn=addresses.order)
+        processor_settings = replace(settings.processor, db_dsn=addresses.processor)
         order_broker, processor_broker = await stack.enter_async_context(
             brokers(environ, order_settings, processor_settings)
         )
         order = Service("order-service", order_service(order_settings, order_broker))
-        processor = Service("processor-service", processor_service(processor_settings, processor_broker))
+        processor_parts = processor_service(processor_settings, processor_broker, policy)
+        processor = Service("processor-service", processor_parts)
         await serve_until_stopped(
             order, processor, meanwhile=lambda: _show(order, processor, addresses, screen)
         )
     screen.stopped()
 
 
-def _settings(kind: type[S], environ: Mapping[str, str], dsn: str, port: int, screen: Screen) -> S:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedSettings:
+    order: OrderSettings
+    processor: ProcessorSettings
+    warnings: Sequence[str]
+
+
+def checked_settings(options: UpOptions, environ: Mapping[str, str]) -> CheckedSettings:
+    """What can be known to be wrong before anything is started or written. Raises StartupError."""
+    if options.order_port == options.processor_port != 0:
+        raise StartupError("--order-port and --processor-port must differ", exit_code=2)
+    order, more = _settings(OrderSettings, environ, ORDER_DB_DSN, options.order_port)
+    processor, warnings = _settings(ProcessorSettings, environ, PROCESSOR_DB_DSN, options.processor_port)
+    for settings in (order, processor):
+        listening_socket(settings.host, settings.port, backlog=1).close()
+    return CheckedSettings(order=order, processor=processor, warnings=list(dict.fromkeys([*more, *warnings])))
+
+
+def _settings(kind: type[S], environ: Mapping[str, str], dsn_name: str, port: int) -> ReadSettings[S]:
     """A service's settings: those of the environment, but its own database and port. Raises StartupError."""
+    dsn = environ.get(dsn_name) or "postgresql://embedded"
     own = {"APP__DB_DSN": dsn, "APP__PORT": str(port), "APP__SERVICE_NAME": ""}
     known = [name.removeprefix("APP__") for name in (ORDER_DB_DSN, PROCESSOR_DB_DSN)]
     known += [field for other in (OrderSettings, ProcessorSettings) for field in other.__struct_fields__]
-    settings, warnings = read_settings(kind, {**environ, **own}, also_known=known)
-    for warning in warnings:
-        screen.note(warning)
-    return settings
+    try:
+        return read_settings(kind, {**environ, **own}, also_known=known)
+    except StartupError as error:
+        raise StartupError(str(error).replace("APP__DB_DSN", dsn_name), exit_code=error.exit_code) from error
 
 
 async def _show(order: Service, processor: Service, addresses: DatabaseAddresses, screen: Screen) -> None:
@@ -82,7 +108,10 @@ async def _greet(order: Service, processor: Service, addresses: DatabaseAddresse
         await processor.ready()
     screen.addresses(order.url, processor.url)
     try:
-        screen.outcomes([await submit(sample, order.url) for sample in SAMPLES])
+        outcomes = [await submit(sample, order.url) for sample in SAMPLES]
+        screen.outcomes(outcomes)
+        if any(outcome.order["status"] == "pending" for outcome in outcomes):
+            screen.note(f"still pending; {order.url}/ready and {processor.url}/ready say what is missing")
     except httpx.HTTPError as error:
         screen.note(f"the sample orders were not accepted: {error}")
     screen.serving(order.url, addresses.data_dir)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -171,3 +172,52 @@ async def test_a_data_folder_that_is_a_file_is_told_in_one_line(tmp_path: Path) 
         assert await starting.ended() == 1
     assert "Traceback" not in starting.screen
     assert (tmp_path / "data").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"APP__ORDER_DB_DSN": "mysql://x"}, "order-processor: APP__ORDER_DB_DSN is not valid"),
+        ({"APP__POLICY": "nowhere:decide"}, "order-processor: APP__POLICY: cannot load 'nowhere:decide'"),
+        ({"APP__LOG_LEVEL": "loud"}, "order-processor: APP__LOG_LEVEL='loud' is not valid"),
+    ],
+)
+async def test_settings_are_looked_at_before_anything_is_started(
+    tmp_path: Path, setting: Mapping[str, str], told: str
+) -> None:
+    async with up(tmp_path / "data", tmp_path / "screen", settings=setting) as wrong:
+        assert await wrong.ended() == 2
+    assert wrong.screen.startswith(told) and wrong.screen.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+async def test_one_port_for_both_is_told_in_one_line(tmp_path: Path) -> None:
+    ports = ("--order-port", "20010", "--processor-port", "20010")
+    async with up(tmp_path / "data", tmp_path / "screen", *ports) as wrong:
+        assert await wrong.ended() == 2
+    assert wrong.screen == "order-processor: --order-port and --processor-port must differ\n"
+
+
+async def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "data" / "postgres").mkdir(parents=True)
+    (tmp_path / "data" / "postgres" / "mine").write_text("mine")
+    async with up(tmp_path / "data", tmp_path / "screen") as wrong:
+        assert await wrong.ended() == 1
+    assert "holds something else than a database" in wrong.screen
+    assert (tmp_path / "data" / "postgres" / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("program", ["order-service", "processor-service", "order-processor"])
+def test_ctrl_c_while_a_command_still_loads_is_no_traceback(program: str) -> None:
+    module = program.replace("-", "_")
+    # The first thing that the command line loads stands for any moment of it.
+    interrupted = (
+        "import os, runpy, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == '{module}.main': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        f"runpy.run_module('{module}', run_name='__main__')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

@@ -20,7 +20,7 @@ def problem_of(error: Exception) -> Problem:
             detail = "Too many orders are waiting to be stored. Nothing was stored; send it again."
             return Problem(503, "Overloaded", detail, retry_after_seconds=1)
         case Unavailable():
-            detail = "The database does not answer. Send the order again: it is stored once at most."
+            detail = "The database does not answer. Try again: an order that is sent twice is stored once."
             return Problem(503, "ServiceUnavailable", detail, retry_after_seconds=2)
         case _:
             raise error

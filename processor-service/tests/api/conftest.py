@@ -1,11 +1,12 @@
 """The whole service: real HTTP, real PostgreSQL, and a broker within the process."""
 
 from collections.abc import AsyncIterator
+from random import Random
 
 import httpx
 import pytest
 
-from processor_service.main import processor_service
+from processor_service.main import configured_policy, processor_service
 from processor_service.settings import ProcessorSettings
 from service_kit.inprocess import InProcessBroker
 from service_kit.service import Service
@@ -20,7 +21,8 @@ async def broker() -> AsyncIterator[InProcessBroker]:
 @pytest.fixture
 async def service(dsn: str, broker: InProcessBroker) -> AsyncIterator[Service]:
     settings = ProcessorSettings(db_dsn=dsn, port=0, shutdown_grace_seconds=5.0)
-    async with Service("processor-service", processor_service(settings, broker)) as service:
+    policy = configured_policy(settings, Random())
+    async with Service("processor-service", processor_service(settings, broker, policy)) as service:
         await service.ready()
         yield service
 

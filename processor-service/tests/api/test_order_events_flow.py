@@ -3,13 +3,14 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import asyncpg
 import jsonschema
 import pytest
 
-from processor_service.main import processor_service
+from processor_service.main import configured_policy, processor_service
 from processor_service.settings import ProcessorSettings
 from service_kit.broker import Subscription
 from service_kit.inprocess import InProcessBroker
@@ -124,7 +125,8 @@ async def test_an_order_that_a_policy_puts_off_delays_no_neighbour_and_is_decide
     policy_module: str,
 ) -> None:
     settings = ProcessorSettings(db_dsn=dsn, port=0, policy=f"{policy_module}:decide")
-    async with Service("processor-service", processor_service(settings, broker)) as service:
+    policy = configured_policy(settings, Random())
+    async with Service("processor-service", processor_service(settings, broker, policy)) as service:
         await service.ready()
         await publish(broker, '{"order_id": "moody", "items": ["x"]}', '{"order_id": "good", "items": ["x"]}')
 

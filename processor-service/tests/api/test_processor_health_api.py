@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from processor_service.main import processor_service
+from processor_service.main import configured_policy, processor_service
 from processor_service.settings import ProcessorSettings
 from service_kit.broker import Subscription
 from service_kit.inprocess import InProcessBroker
@@ -53,8 +54,9 @@ async def test_ready_has_an_entry_for_each_dependency(processor: httpx.AsyncClie
 
 async def test_without_a_database_it_lives_but_is_not_ready(broker: InProcessBroker) -> None:
     settings = ProcessorSettings(db_dsn=NOBODY_LISTENS, port=0, shutdown_grace_seconds=1.0)
+    policy = configured_policy(settings, Random())
     async with (
-        Service("processor-service", processor_service(settings, broker)) as service,
+        Service("processor-service", processor_service(settings, broker, policy)) as service,
         httpx.AsyncClient(base_url=service.url) as client,
     ):
         health, ready, metrics = [await client.get(path) for path in ("/health", "/ready", "/metrics")]

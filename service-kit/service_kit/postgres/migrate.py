@@ -60,7 +60,8 @@ class Migrations:
         current, newest = await self._known_revision(dsn), self._scripts().get_current_head()
         if current != newest:
             raise DatabaseUnavailable(
-                f"the schema is at revision {current}, and {newest} is needed: migrate it"
+                f"the schema is at revision {current or '(none)'}, and {newest} is needed: "
+                "run the command migrate, or let APP__MIGRATE=true do it"
             )
 
     async def _known_revision(self, dsn: str) -> str | None:
@@ -69,8 +70,8 @@ class Migrations:
             current = await _revision(dsn)
         if current and current not in {script.revision for script in self._scripts().walk_revisions()}:
             raise StartupError(
-                f"the database's schema is at revision {current}, which this version does not know: "
-                "run the version that made it, or a newer one"
+                f"the database at {hosts(dsn)} is at revision {current}, which this version does not know: "
+                "it is another service's, or that of a newer version; APP__DB_DSN names it"
             )
         return current
 
@@ -96,7 +97,7 @@ async def _revision(dsn: str) -> str | None:
     try:
         connection = await asyncpg.connect(plain_dsn(dsn), timeout=5)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        raise StartupError(f"APP__DB_DSN: the database refuses us: {error}") from error
+        raise StartupError(f"APP__DB_DSN: the database at {hosts(dsn)} refuses us: {error}") from error
     except ValueError as error:
         raise StartupError(f"APP__DB_DSN: {error}", exit_code=2) from error
     try:

@@ -133,7 +133,7 @@ async def test_a_database_that_goes_away_while_migrating_is_an_outage_and_leaves
 
 
 async def test_who_may_not_migrate_waits_until_somebody_else_has(empty: str) -> None:
-    with pytest.raises(DatabaseUnavailable, match="revision None, and 0001 is needed"):
+    with pytest.raises(DatabaseUnavailable, match="revision \\(none\\), and order_0001 is needed"):
         await ORDERS.prepare(empty, migrate=False)
     assert await tables_of(empty) == set()
     await ORDERS.prepare(empty, migrate=True)
@@ -155,6 +155,19 @@ async def test_a_revision_of_another_service_is_not_overwritten(empty: str) -> N
     with pytest.raises(StartupError):
         await ORDERS.upgrade(empty)
     assert await tables_of(empty) == {"alembic_version"}
+
+
+@pytest.mark.parametrize("migrate", [True, False])
+async def test_two_addresses_that_were_swapped_are_noticed(
+    empty: str, another_empty: str, migrate: bool
+) -> None:
+    await ORDERS.upgrade(empty)
+    await PROCESSING.upgrade(another_empty)
+    for migrations, other in ((PROCESSING, empty), (ORDERS, another_empty)):
+        with pytest.raises(StartupError, match="another service's") as raised:
+            await migrations.prepare(other, migrate=migrate)
+        assert_one_line(raised.value)
+    assert (await tables_of(empty), await tables_of(another_empty)) == (ORDER_TABLES, PROCESSING_TABLES)
 
 
 # a database that cannot be used

@@ -169,7 +169,7 @@ def test_show_keeps_the_lines_of_the_body(command: Command, letters: FakeDeadLet
 
 
 def test_to_show_what_is_not_there_is_an_error(command: Command) -> None:
-    assert command("show", "999") == (1, "", "dead-letters: there is no dead letter 999\n")
+    assert command("show", "999") == (1, "", "probe-service: there is no dead letter 999\n")
 
 
 def test_replay_hands_back_the_named_ones_and_tells_which_were_missing(

@@ -62,6 +62,10 @@ class DataFolder:
         try:
             version = (self.data / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
+            if self.data.exists() and any(self.data.iterdir()):
+                raise StartupError(
+                    f"{self.data} holds something else than a database: choose another data folder"
+                ) from None
             return False
         except OSError as error:
             raise StartupError(f"cannot read {self.data}: {error.strerror}") from error

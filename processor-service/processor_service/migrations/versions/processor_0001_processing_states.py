@@ -4,7 +4,7 @@ from alembic import op
 
 from service_kit.postgres import schema
 
-revision = "0001"
+revision = "processor_0001"
 down_revision = None
 branch_labels = None
 depends_on = None
