@@ -8,7 +8,7 @@ from chaos.stage import SIDES, Side, Stage
 from service_kit import failpoints
 
 _DEATH_SECONDS_MAX = 15.0
-_PASSAGES_MAX = 25
+_PASSAGES_MAX = 12
 _PLACES = {
     "publish": ("publisher.sent", "after a batch was written to RabbitMQ, before any confirm"),
     "confirm": ("relay.confirmed", "after the confirms, before the rows leave the outbox"),
