@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
 from service_kit.postgres.database import Connection, Database, outages
+from simulation.database.arguments import check_encodable
 from simulation.database.server import DatabaseServer, Session
 from simulation.loop import OWNER
 
@@ -76,6 +77,7 @@ class ModelConnection:
         session = self.session
         if session.lost:
             raise ConnectionResetError("the connection is closed")
+        check_encodable(arguments)
         request = self._server.send(session, what, arguments)
         try:
             return await request.answer
@@ -87,27 +89,28 @@ class ModelConnection:
 class ModelTransaction:
     """A transaction, or a savepoint within one, as asyncpg has them."""
 
-    __slots__ = ("_connection", "_nested")
+    __slots__ = ("_connection", "_savepoint")
 
     def __init__(self, connection: ModelConnection) -> None:
         self._connection = connection
-        self._nested = False
+        self._savepoint: tuple[str, ...] = ()
 
     async def start(self) -> None:
         connection = self._connection
-        self._nested = connection._depth > 0
-        await connection._ask("SAVEPOINT" if self._nested else "BEGIN")
+        if connection._depth:
+            self._savepoint = (f"savepoint {connection._depth}",)
+        await connection._ask("SAVEPOINT" if self._savepoint else "BEGIN", self._savepoint)
         connection._depth += 1
 
     async def commit(self) -> None:
-        await self._end("RELEASE" if self._nested else "COMMIT")
+        await self._end("RELEASE" if self._savepoint else "COMMIT")
 
     async def rollback(self) -> None:
-        await self._end("ROLLBACK TO" if self._nested else "ROLLBACK")
+        await self._end("ROLLBACK TO" if self._savepoint else "ROLLBACK")
 
     async def _end(self, word: str) -> None:
         self._connection._depth -= 1
-        await self._connection._ask(word)
+        await self._connection._ask(word, self._savepoint)
 
     async def __aenter__(self) -> Self:
         await self.start()

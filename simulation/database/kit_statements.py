@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from service_kit.postgres import dead_letters, failures, housekeeping, inbox, outbox
-from simulation.database.rows import Row, Values
+from simulation.database.rows import Row, Table, Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
 
 _BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
@@ -84,7 +84,7 @@ def outbox_claim(
 
 @models(outbox.REMOVE, "")
 def outbox_remove(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
-    yield from _delete(work, [row for id in ids if (row := tables.outbox.rows.get(id))])
+    yield from _delete(work, tables.outbox, ids)
     return []
 
 
@@ -161,7 +161,7 @@ def inbox_accept(work: Work, tables: Tables, keys: Sequence[str]) -> Waiting:
 
 @models(failures.END, "")
 def retries_end(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
-    return (yield from _delete(work, _with_ids(work, tables, ids)))
+    return (yield from _delete(work, tables.retries, ids))
 
 
 @models(failures.POSTPONE, "")
@@ -220,9 +220,10 @@ def retries_lease(work: Work, tables: Tables, limit: int, lease_seconds: float) 
     if due:
         yield 0.0
     leased: Records = []
-    for row, _ in due:
+    for row, seen in due:
         values = work.visible(row)
-        if len(leased) < limit and work.free(row) and values and values["due_at"] <= work.now:
+        same = values is not None and values["id"] == seen["id"]
+        if len(leased) < limit and work.free(row) and values and same and values["due_at"] <= work.now:
             work.take(row)
             work.write(row, values | {"due_at": work.now + lease_seconds})
             leased.append(values)
@@ -232,7 +233,8 @@ def retries_lease(work: Work, tables: Tables, limit: int, lease_seconds: float) 
 @models(dead_letters.LIST, "")
 def letters_list(work: Work, tables: Tables, after_id: int, limit: int) -> Waiting:
     letters = [values for _, values in work.read(tables.letters) if values["id"] > after_id]
-    return sorted(letters, key=lambda values: values["id"])[:limit]
+    letters.sort(key=lambda values: values["id"])
+    return letters[:limit]
     yield
 
 
@@ -244,12 +246,12 @@ def letters_get(work: Work, tables: Tables, id: int) -> Waiting:
 
 @models(dead_letters.DISCARD, "")
 def letters_discard(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
-    return (yield from _delete(work, [row for row, v in work.read(tables.letters) if v["id"] in ids]))
+    return (yield from _delete(work, tables.letters, ids))
 
 
 @models(dead_letters.REPLAY, "")
 def letters_replay(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
-    letters = yield from _delete(work, [row for row, v in work.read(tables.letters) if v["id"] in ids])
+    letters = yield from _delete(work, tables.letters, ids)
     for letter in letters:
         if letter["source"] == "consumer":
             yield from _retry_now(work, tables, letter)
@@ -295,16 +297,15 @@ def _present(tables: Tables, ids: Sequence[int]) -> list[Row | None]:
     return [tables.outbox.rows.get(id) for id in ids]
 
 
-def _with_ids(work: Work, tables: Tables, ids: Sequence[int]) -> list[Row]:
-    return [row for row, values in work.read(tables.retries) if values["id"] in ids]
+def _delete(work: Work, table: Table, ids: Sequence[int]) -> Waiting:
+    """Delete the rows of those ids that are still there when they are locked; return them as they were.
 
-
-def _delete(work: Work, rows: Sequence[Row]) -> Waiting:
-    """Delete those of `rows` that are still there when they are locked; return them as they were."""
-    deleted: Records = []
-    for row in rows:
+    A row of the same key but another id was written anew meanwhile, and is another row.
+    """
+    wanted, deleted = set(ids), list[Values]()
+    for row in [row for row, values in work.read(table) if values["id"] in wanted]:
         values = yield from work.lock(row)
-        if values is not None:
+        if values is not None and values["id"] in wanted:
             work.write(row, None)
             deleted.append(values)
     return deleted

@@ -42,7 +42,10 @@ class Table:
 
 
 class Transaction:
-    """`held` keeps the rows in the order of their locking, each with what it was before, for savepoints."""
+    """`held` keeps the rows in the order of their locking, each with what it was before.
+
+    `savepoints` are names, each with how many rows were held when it was set.
+    """
 
     __slots__ = ("began_at", "failed", "held", "savepoints", "waited_for_by", "waits_for")
 
@@ -50,7 +53,7 @@ class Transaction:
         self.began_at = began_at
         self.failed = False
         self.held: list[tuple[Row, bool, bool, Values | None]] = []
-        self.savepoints: list[int] = []
+        self.savepoints: list[tuple[str, int]] = []
         self.waits_for: Transaction | None = None
         self.waited_for_by: list[Any] = []
 
@@ -72,6 +75,27 @@ class Transaction:
                 row.holder = None
                 if row.values is None and row.table.rows.get(row.key) is row:
                     del row.table.rows[row.key]
+
+    def savepoint(self, name: str) -> None:
+        self.savepoints.append((name, len(self.held)))
+
+    def release(self, name: str) -> None:
+        del self.savepoints[self._place(name) :]
+
+    def roll_back_to(self, name: str) -> None:
+        """The savepoint itself stays: what fails next is undone as far as there."""
+        place = self._place(name)
+        del self.savepoints[place + 1 :]
+        self.undo(self.savepoints[place][1])
+        self.failed = False
+
+    def fail(self) -> None:
+        """Nothing goes any more before the rollback; what came after the last savepoint is undone at once."""
+        self.undo(self.savepoints[-1][1] if self.savepoints else 0)
+        self.failed = True
+
+    def _place(self, name: str) -> int:
+        return max(place for place, (some, _) in enumerate(self.savepoints) if some == name)
 
     def undo(self, mark: int = 0) -> None:
         """Take back everything after `mark`, locks too."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from simulation.database.arguments import holds_nul
 from simulation.database.faults import DatabaseFaults, Fault
 from simulation.database.rows import Transaction, Values, Waiting, Work
 from simulation.database.statements import STATEMENTS, Tables
@@ -16,6 +17,7 @@ from simulation.loop import Owner, SimulatedLoop
 from simulation.trace import Trace
 
 COMMAND_TIMEOUT_SECONDS = 30.0
+_ENDS_OF_A_FAILURE = {"COMMIT", "ROLLBACK", "ROLLBACK TO"}
 
 Change = tuple[str, Any, Values | None, Values | None]
 """Table, key, values before and after: None when there is no row."""
@@ -176,10 +178,12 @@ class DatabaseServer:
         transaction = session.transaction
         if request.fault is Fault.ERROR:
             self._fail(request, self.faults.error())
+        elif transaction is not None and transaction.failed and request.what not in _ENDS_OF_A_FAILURE:
+            self._fail(request, asyncpg.InFailedSQLTransactionError("current transaction is aborted"))
         elif word := self._words.get(request.what):
             word(request)
-        elif transaction is not None and transaction.failed:
-            self._fail(request, asyncpg.InFailedSQLTransactionError("current transaction is aborted"))
+        elif holds_nul(request.arguments):
+            self._fail(request, asyncpg.CharacterNotInRepertoireError("invalid byte sequence: 0x00"))
         else:
             if transaction is None:
                 request.single = True
@@ -241,20 +245,20 @@ class DatabaseServer:
     def _savepoint(self, request: Request) -> None:
         transaction = request.session.transaction
         assert transaction
-        transaction.savepoints.append(len(transaction.held))
+        transaction.savepoint(*request.arguments)
         self._answer(request, None)
 
     def _release(self, request: Request) -> None:
         transaction = request.session.transaction
         assert transaction
-        transaction.savepoints.pop()
+        transaction.release(*request.arguments)
         self._answer(request, None)
 
     def _roll_back_to(self, request: Request) -> None:
         transaction = request.session.transaction
         assert transaction
-        transaction.undo(transaction.savepoints.pop())
-        transaction.failed = False
+        transaction.roll_back_to(*request.arguments)
+        self._wake(transaction)
         self._answer(request, None)
 
     def _commit_now(self, session: Session) -> None:
@@ -272,7 +276,12 @@ class DatabaseServer:
             transaction.commit()
         else:
             transaction.undo()
-        for request in transaction.waited_for_by:
+        self._wake(transaction)
+
+    def _wake(self, transaction: Transaction) -> None:
+        """Something that others wait for is free now: they look again."""
+        waiting, transaction.waited_for_by = transaction.waited_for_by, []
+        for request in waiting:
             self.loop.soon(self._go_on, request)
 
     # answers
@@ -287,11 +296,8 @@ class DatabaseServer:
             if request.single:
                 self._end(session, commit=False)
             else:
-                transaction.undo(transaction.savepoints[-1] if transaction.savepoints else 0)
-                transaction.failed = True
-                for other in transaction.waited_for_by:
-                    self.loop.soon(self._go_on, other)
-                transaction.waited_for_by = []
+                transaction.fail()
+                self._wake(transaction)
         self._answer(request, error)
         if isinstance(error, asyncpg.AdminShutdownError):
             self.loop.later(self.faults.latency(), self.lose, session)
