@@ -5,13 +5,16 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, cast
 
+from asyncpg.transaction import Transaction
+
 import simulation.database.kit_statements  # noqa: F401, registers the models of the kit's statements
 from service_kit.broker import PublishOutcome
 from service_kit.message import Message
+from service_kit.postgres.database import Connection
 from simulation.broker.faults import BrokerFaults
 from simulation.broker.server import BrokerServer
-from simulation.database.client import ModelDatabase
-from simulation.database.faults import DatabaseFaults
+from simulation.database.client import ModelConnection, ModelDatabase
+from simulation.database.faults import DatabaseFaults, Fault
 from simulation.database.server import DatabaseServer
 from simulation.database.statements import Tables
 from simulation.loop import SimulatedLoop
@@ -46,6 +49,39 @@ class Unwatched:
     def lost(self, message: Message) -> None: ...
 
     def acknowledged(self, queue: str, message: Message) -> None: ...
+
+
+class NextFault(DatabaseFaults):
+    """No faults but `next`, which happens once, to the next statement."""
+
+    next: Fault | None = None
+
+    def of_statement(self) -> Fault | None:
+        fault, self.next = self.next, None
+        return fault
+
+
+class SharedModel:
+    """Implements SharedDatabase."""
+
+    def __init__(self) -> None:
+        self.time = RealTime()
+        self.tables = Tables()
+        self._faults = NextFault(Random(0), pause_rate=0.2)
+        loop = cast(SimulatedLoop, self.time)
+        self._server = DatabaseServer(loop, self.tables, self._faults, Trace(keep=False), lambda _: None)
+        self.database = ModelDatabase(self._server)
+
+    async def waiting(self) -> int:
+        transactions = [session.transaction for session in self._server.sessions.values()]
+        return sum(transaction is not None and bool(transaction.waits_for) for transaction in transactions)
+
+    async def lose(self, connection: Connection) -> None:
+        self._server.lose(cast(ModelConnection, connection).session)
+
+    async def commit_unanswered(self, connection: Connection, transaction: Transaction) -> None:
+        self._faults.next = Fault.LOST_AFTER
+        await transaction.commit()
 
 
 def model_database(time: RealTime, tables: Tables) -> ModelDatabase:
