@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from math import inf
 
+import asyncpg
+
 from order_service.infrastructure import intake, unit_of_work
 from simulation.database.kit_statements import write_event
 from simulation.database.rows import Values
@@ -91,9 +93,11 @@ def orders_finish(
     for row, (id, status, reason, version) in found:
         values = yield from work.lock(row)
         if values and _may_finish(values, version):
+            if status != "failed" and reason is not None:
+                raise asyncpg.CheckViolationError("orders_check")
             change = {"status": str(status), "fail_reason": reason, "version": version}
             work.write(row, values | change | {"updated_at": work.now})
-            age = work.now - values["created_at"]
+            age = work.clock() - values["created_at"]
             finished.append({"order_id": id, "status": str(status), "seconds": age})
     return finished
 
@@ -109,7 +113,7 @@ def orders_take_overdue(work: Work, tables: Tables, limit: int, after_seconds: f
 
     def overdue(values: Values) -> bool:
         created_at, reemitted_at = values["created_at"], values["reemitted_at"]
-        return (
+        return bool(
             values["status"] == "pending"
             and created_at <= work.now - after_seconds
             and created_at < oldest

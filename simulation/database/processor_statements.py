@@ -21,13 +21,13 @@ def states_find(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
 @models(unit_of_work.SAVE, "")
 def states_save(work: Work, tables: Tables, *columns: Sequence[Any]) -> Waiting:
     saved: Records = []
-    seen: set[str] = set()
+    written: set[str] = set()
     for decided in sorted(zip(*columns, strict=True), key=lambda item: item[0]):
         row, present = yield from work.insert_or_lock(tables.processing_states, decided[0])
-        if decided[0] in seen:
+        if decided[0] in written:
             raise asyncpg.CardinalityViolationError("cannot affect row a second time")
-        seen.add(decided[0])
         if present is None or present["version"] < decided[1]:
+            written.add(decided[0])
             work.write(row, dict(zip(_COLUMNS, decided, strict=True)))
             saved.append({"order_id": decided[0]})
             yield 0.0

@@ -1,6 +1,6 @@
 """Rows, and the transactions that lock and change them."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 Values = dict[str, Any]
@@ -115,14 +115,16 @@ Waiting = Generator[Transaction | float, None, Any]
 class Work:
     """What a statement does to rows: it reads first, as of its beginning, and then locks and writes.
 
-    All reading has to come before the first `yield`: that is the snapshot of the statement.
+    All reading has to come before the first `yield`: that is the snapshot of the statement. `now` is when the
+    transaction began, `clock` tells the moment itself.
     """
 
-    __slots__ = ("now", "transaction")
+    __slots__ = ("clock", "now", "transaction")
 
-    def __init__(self, transaction: Transaction, now: float) -> None:
+    def __init__(self, transaction: Transaction, now: float, clock: Callable[[], float]) -> None:
         self.transaction = transaction
         self.now = now
+        self.clock = clock
 
     def visible(self, row: Row) -> Values | None:
         return row.pending if row.changed and row.holder is self.transaction else row.values

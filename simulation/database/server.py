@@ -189,7 +189,7 @@ class DatabaseServer:
                 request.single = True
                 transaction = session.transaction = Transaction(self.loop.time())
             statement = STATEMENTS[request.what]
-            work = Work(transaction, transaction.began_at)
+            work = Work(transaction, transaction.began_at, self.loop.time)
             request.body = statement.model(work, self.tables, *request.arguments)
             self._go_on(request)
 
