@@ -7,7 +7,9 @@ from typing import Any, cast
 
 from asyncpg.transaction import Transaction
 
-import simulation.database.kit_statements  # noqa: F401, registers the models of the kit's statements
+import simulation.database.kit_statements
+import simulation.database.order_statements
+import simulation.database.processor_statements  # noqa: F401, each registers its statements
 from service_kit.broker import PublishOutcome
 from service_kit.message import Message
 from service_kit.postgres.database import Connection
@@ -62,7 +64,7 @@ class NextFault(DatabaseFaults):
 
 
 class SharedModel:
-    """Implements SharedDatabase."""
+    """Implements SharedDatabase and SharedOrders."""
 
     def __init__(self) -> None:
         self.time = RealTime()
@@ -75,6 +77,9 @@ class SharedModel:
     async def waiting(self) -> int:
         transactions = [session.transaction for session in self._server.sessions.values()]
         return sum(transaction is not None and bool(transaction.waits_for) for transaction in transactions)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.time.ahead_seconds += seconds
 
     async def lose(self, connection: Connection) -> None:
         self._server.lose(cast(ModelConnection, connection).session)
