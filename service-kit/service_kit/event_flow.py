@@ -45,7 +45,7 @@ class EventFlow:
     """One service's way of events: outbox → broker, and queue or due retry → handler.
 
     `handler` makes one for each of the two consumers: they run at the same time, and a unit of work is for
-    one at a time.
+    one at a time. `subject_field` is what events and log lines call the subject.
     """
 
     settings: Settings
@@ -57,6 +57,7 @@ class EventFlow:
     metrics: Metrics
     random: Random
     pace: Pace = Pace()
+    subject_field: str = "order_id"
 
     def background_services(self) -> list[BackgroundService]:
         pace, outbox, failures = self.pace, self._outbox(), PostgresFailures(self.database)
@@ -71,6 +72,7 @@ class EventFlow:
                 wakeup=self.wakeup,
                 metrics=self.metrics,
                 settings=relay_settings,
+                subject_field=self.subject_field,
                 random=self.random,
             ),
             *(
@@ -80,6 +82,7 @@ class EventFlow:
                     metrics=self.metrics,
                     batch_size=pace.batch_messages,
                     retry_policy=pace.retry_policy,
+                    subject_field=self.subject_field,
                     random=self.random,
                 )
                 for source in (BrokerSource(self.subscription, failures), retries)

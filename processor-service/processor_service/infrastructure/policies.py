@@ -18,6 +18,7 @@ from processor_service.domain.rules import Ruleset
 from service_kit.errors import StartupError
 
 SETTING = "APP__POLICY"
+from service_kit.observability.subjects import about, traceparent_of
 log = structlog.stdlib.get_logger()
 
 
@@ -67,7 +68,8 @@ class CallablePolicy:
         except Exception as error:
             if limit.expired():
                 return Postponement(reason=f"the policy took longer than {self._timeout_seconds:g} s")
-            log.warning("policy_failed", order_id=order.order_id, exc_info=error)
+            fields = about("order_id", order.order_id, traceparent_of(order.order_id))
+            log.warning("policy_failed", **fields, exc_info=error)
             return Postponement(reason=f"the policy failed: {type(error).__name__}: {error}")
         if isinstance(decision, Decision):
             return decision
