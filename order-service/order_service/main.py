@@ -56,13 +56,19 @@ async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterato
             random=random,
         )
         reconciler = Reconciler(
-            OrderUnitOfWork(database, wakeup), after_seconds=settings.reconcile_after_seconds, random=random
+            OrderUnitOfWork(database, wakeup),
+            after_seconds=settings.reconcile_after_seconds,
+            random=random,
+            on_reemitted=metrics.count_reemitted,
         )
+        intake = GroupCommit(commit)
+        metrics.intake_waiting.set_function(lambda: intake.waiting)
+        flow.show_connections()
         yield ServiceParts(
             host=settings.host,
             port=settings.port,
             metrics=metrics,
-            routes=order_routes(GroupCommit(commit), orders, random),
+            routes=order_routes(intake, orders, random),
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
             background_services=[*flow.background_services(), reconciler],

@@ -11,7 +11,12 @@ from processor_service.application.ports import Policy
 from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
 from processor_service.domain.rules import BUILT_IN_RULES, Ruleset
 from processor_service.infrastructure.metrics import ProcessorMetrics
-from processor_service.infrastructure.policies import CallablePolicy, RulesetPolicy, load_policy
+from processor_service.infrastructure.policies import (
+    CallablePolicy,
+    MeasuredPolicy,
+    RulesetPolicy,
+    load_policy,
+)
 from processor_service.infrastructure.rules_file import read_rules
 from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from processor_service.settings import ProcessorSettings
@@ -31,7 +36,7 @@ MIGRATIONS = Migrations("processor_service:migrations")
 async def processor_service(settings: ProcessorSettings, broker: Broker) -> AsyncIterator[ServiceParts]:
     """The parts of the service on an open `broker`; the database is looked for when it is first needed."""
     random, metrics, wakeup = Random(), ProcessorMetrics(), Wakeup()
-    policy = configured_policy(settings, random)
+    policy = MeasuredPolicy(configured_policy(settings, random), metrics.decision_seconds)
     queue = f"{settings.service_name}.{ORDER_CREATED}"
     async with (
         Database(settings.db_dsn, application_name=settings.service_name) as database,
@@ -56,6 +61,7 @@ async def processor_service(settings: ProcessorSettings, broker: Broker) -> Asyn
             metrics=metrics,
             random=random,
         )
+        flow.show_connections()
         yield ServiceParts(
             host=settings.host,
             port=settings.port,

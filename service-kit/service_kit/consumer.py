@@ -123,7 +123,8 @@ class Consumer(BackgroundService, Generic[E]):
         deliveries = await self.until_stopped(self._source.receive(self._batch_size))
         if deliveries:
             self._metrics.consumer_batch_size.observe(len(deliveries))
-            await self._process(deliveries)
+            with self._metrics.consumer_batch_duration.time():
+                await self._process(deliveries)
 
     async def _process(self, deliveries: Sequence[Delivery]) -> None:
         """Handle and settle; through an outage or a defect, until it ends or we are stopped."""
@@ -140,6 +141,7 @@ class Consumer(BackgroundService, Generic[E]):
             except Exception as error:
                 if self.stopping or not self._source.holds(deliveries):
                     raise
+                self.on_failure(error)
                 self._report(error)
                 await self.pause(next(delays))
 
@@ -198,7 +200,7 @@ class Consumer(BackgroundService, Generic[E]):
     def _settle_one(self, item: "_Pending[E]", outcome: Outcome, settlement: Settlement) -> None:
         match outcome:
             case Handled():
-                return
+                settlement.handled += 1
             case Never(reason=reason):
                 self._bury(item.failed(reason), item.received.event.subject, settlement)
             case RetryLater(reason=reason, counts=False):
@@ -218,9 +220,9 @@ class Consumer(BackgroundService, Generic[E]):
         fields = about(
             self._subject_field, subject, failed.headers.get("traceparent"), event_key=failed.event_key
         )
+        log.warning("event_set_aside", **fields, reason=failed.reason, attempt=failed.attempt)
         settlement.dead.append(failed)
 
-        log.warning("event_set_aside", **fields, reason=failed.reason, attempt=failed.attempt)
     def _postpone(
         self, failed: FailedEvent, later: RetryLater, planned_seconds: float, settlement: Settlement
     ) -> None:
@@ -230,6 +232,7 @@ class Consumer(BackgroundService, Generic[E]):
         settlement.postponed.append(Postponed(event=failed, delay_seconds=delay_seconds))
 
     def _count(self, settlement: Settlement) -> None:
+        self._metrics.events_handled.inc(settlement.handled)
         self._metrics.events_moved_to_dlq.inc(len(settlement.dead))
         self._metrics.events_failed.inc(len(settlement.dead) + len(settlement.postponed))
 

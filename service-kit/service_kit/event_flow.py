@@ -97,10 +97,19 @@ class EventFlow:
                 self.database,
                 outbox,
                 metrics=self.metrics,
+                queued=self.subscription.waiting,
                 interval_seconds=pace.watching_seconds,
                 random=self.random,
             ),
         ]
+
+    def show_connections(self) -> None:
+        """Let the metrics tell, whenever they are read, of the broker and of the pool."""
+        metrics, database, broker = self.metrics, self.database, self.broker
+        metrics.broker_connected.set_function(lambda: float(broker.problem() is None))
+        metrics.database_connections_max.set(database.connections_max)
+        metrics.database_connections.labels("idle").set_function(lambda: database.idle_connections)
+        metrics.database_connections.labels("used").set_function(lambda: database.used_connections)
 
     async def prepare(self, migrations: Migrations) -> None:
         """Bring the database to its newest schema, and open what the first order needs.

@@ -110,12 +110,14 @@ class Relay(BackgroundService):
                 self._metrics.events_published.labels(message.routing_key).inc(len(contents))
             else:
                 self._closed.close(message.routing_key, outcome)
+                self._metrics.events_turned_away.labels(message.routing_key, outcome.value).inc(len(contents))
         return published
 
     async def _confirmed(self, messages: Sequence[Message]) -> Sequence[PublishOutcome]:
         """As `publish`, but draining does not wait for ever on a reader that may be gone before us."""
         publishing = self._publisher.publish(messages)
-        outcomes = await self.until_stopped(publishing, linger_seconds=_DRAIN_SECONDS_MAX)
+        with self._metrics.publish_duration.time():
+            outcomes = await self.until_stopped(publishing, linger_seconds=_DRAIN_SECONDS_MAX)
         if outcomes is None:
             raise BrokerUnavailable("stopped before the broker had confirmed")
         return outcomes
