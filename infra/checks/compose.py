@@ -6,11 +6,9 @@ Takes ports that are free unless the variables of .env.example are set, and remo
 import json
 import os
 import re
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import httpx
 
 from infra.checks.engine import PROJECT, CheckFailed, Engine, find_engine
+from infra.checks.ports import free_ports, taken
 
 PREFIX = "order_processor-"
 ORDER, PROCESSOR = f"{PREFIX}order-service", f"{PREFIX}processor-service"
@@ -312,25 +311,8 @@ def main() -> int:
 def _with_ports(environ: Mapping[str, str]) -> dict[str, str]:
     names = (*DEFAULT_PORTS, *OTHER_PORTS)
     chosen = {name: value for name in names if (value := environ.get(name))}
-    with _free_ports(len(names)) as free:
+    with free_ports(len(names)) as free:
         return {**environ, **dict(zip(names, map(str, free), strict=True)), **chosen}
-
-
-@contextmanager
-def _free_ports(count: int) -> Iterator[list[int]]:
-    """All at once, so that none is given twice."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        yield [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
-@contextmanager
-def taken(port: int) -> Iterator[None]:
-    with socket.create_server(("0.0.0.0", port)):
-        yield
 
 
 def _containers(engine: Engine) -> list[str]:
