@@ -243,6 +243,8 @@ def logs(stack: Stack) -> str:
             entry = json.loads(line)
             expect({"timestamp", "level", "event", "service"} <= entry.keys(), f"not a log line: {line}")
             count += 1
+        told = [order_id for order_id in stack.orders if order_id in output]
+        expect(not told, f"{name} logs lines about single orders: {told}")
     return f"{count} lines, each a JSON object; none for an order"
 
 
