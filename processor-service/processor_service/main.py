@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import NoReturn
@@ -30,6 +31,8 @@ from service_kit.postgres.migrate import Migrations
 from service_kit.service import Service, ServiceParts, serve_until_stopped
 
 MIGRATIONS = Migrations("processor_service:migrations")
+ORDER_ID = "order_id"
+"""What events, and lines of the log, call the order that they are about."""
 
 
 @asynccontextmanager
@@ -60,6 +63,7 @@ async def processor_service(settings: ProcessorSettings, broker: Broker) -> Asyn
             wakeup=wakeup,
             metrics=metrics,
             random=random,
+            subject_field=ORDER_ID,
         )
         flow.show_connections()
         yield ServiceParts(
@@ -97,6 +101,6 @@ def cli() -> NoReturn:
         settings=ProcessorSettings,
         serve=serve,
         migrate=migrate,
-        dead_letters=dead_letters_of,
+        dead_letters=partial(dead_letters_of, subject_field=ORDER_ID),
     )
     sys.exit(run(commands))

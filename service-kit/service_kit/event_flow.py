@@ -57,7 +57,7 @@ class EventFlow:
     metrics: Metrics
     random: Random
     pace: Pace = Pace()
-    subject_field: str = "order_id"
+    subject_field: str = "subject"
 
     def background_services(self) -> list[BackgroundService]:
         pace, outbox, failures = self.pace, self._outbox(), PostgresFailures(self.database)

@@ -46,7 +46,7 @@ DISCARD = f"DELETE FROM dead_letter_queue WHERE id = ANY ($1::bigint[]) RETURNIN
 class PostgresDeadLetters:
     """Implements DeadLetters. A replayed event runs as a retry with its attempts forgotten."""
 
-    def __init__(self, database: Database, *, subject_field: str = "order_id") -> None:
+    def __init__(self, database: Database, *, subject_field: str = "subject") -> None:
         self._database = database
         self._subject_field = subject_field
 
@@ -79,11 +79,16 @@ class PostgresDeadLetters:
 
 
 @asynccontextmanager
-async def dead_letters_of(settings: Settings) -> AsyncIterator[PostgresDeadLetters]:
-    """The dead letters of the service with these settings, for a command."""
+async def dead_letters_of(
+    settings: Settings, *, subject_field: str = "subject"
+) -> AsyncIterator[PostgresDeadLetters]:
+    """The dead letters of the service with these settings, for a command.
+
+    `subject_field` is what events and log lines call the subject.
+    """
     name = f"{settings.service_name} dead-letters"
     async with Database(settings.db_dsn, application_name=name, connections_max=1) as database:
-        yield PostgresDeadLetters(database)
+        yield PostgresDeadLetters(database, subject_field=subject_field)
 
 
 def _dead_letter(record: asyncpg.Record) -> DeadLetter:
