@@ -13,10 +13,11 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos simulate mutations check format lint types contracts lock clean
+.PHONY: help setup run test chaos simulate mutations check format lint types contracts rules observability-test \
+	compose-test lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the Python, VENV=.venv-3.12 where it installs to,"
 	@echo "  ARGS=… is handed on by 'make run' and 'make test', UPGRADE=1 lets 'make lock' take newer versions"
@@ -40,7 +41,16 @@ simulate: $(EVERYTHING) ## run the same code on model servers under a virtual cl
 mutations: $(EVERYTHING) ## bring known bugs back, one at a time: which seed catches each, after how many runs
 	@$(BIN)/python -m simulation --mutations --seeds $(or $(SEEDS),2000)
 
-check: lint types contracts test ## what CI runs: format, lint, types, import contracts, tests
+rules: $(EVERYTHING) ## check metrics, dashboard and alert rules with promtool, where there is one
+	@$(BIN)/python -m infra.checks.rules
+
+observability-test: $(EVERYTHING) ## show in a real Prometheus that the dashboard has data and that alerts fire
+	@$(BIN)/python -m infra.checks.observability
+
+compose-test: $(EVERYTHING) ## run infra/docker-compose.yml for real: up, orders, tests inside, restarts, down
+	@$(BIN)/python -m infra.checks.compose
+
+check: lint types contracts rules test ## what CI runs: format, lint, types, import contracts, rules, tests
 
 lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 	@$(BIN)/ruff format --check --quiet || { echo "the format differs: run 'make format'" >&2; exit 1; }
@@ -48,7 +58,7 @@ lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 
 types: $(EVERYTHING) ## check the types, strictly
 	@$(BIN)/mypy
-	@for folder in $(TESTED:=/tests) acceptance chaos simulation tools; do $(BIN)/mypy $$folder || exit 1; done
+	@for folder in $(TESTED:=/tests) acceptance chaos infra simulation tools; do $(BIN)/mypy $$folder || exit 1; done
 
 contracts: $(EVERYTHING) ## check who may import whom
 	@$(BIN)/lint-imports
@@ -65,7 +75,7 @@ lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
 
 clean: ## remove what was installed and cached; the data of 'make run' stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find $(TESTED) acceptance bench chaos contracts simulation tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(TESTED) acceptance bench chaos contracts infra simulation tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(EVERYTHING): requirements/dev.txt $(SOURCES)
 	$(call install,dev.txt)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import NoReturn
 
@@ -26,6 +27,8 @@ from service_kit.postgres.migrate import Migrations
 from service_kit.service import Service, ServiceParts, serve_until_stopped
 
 MIGRATIONS = Migrations("order_service:migrations")
+ORDER_ID = "order_id"
+"""What events, and lines of the log, call the order that they are about."""
 
 
 @asynccontextmanager
@@ -54,15 +57,22 @@ async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterato
             wakeup=wakeup,
             metrics=metrics,
             random=random,
+            subject_field=ORDER_ID,
         )
         reconciler = Reconciler(
-            OrderUnitOfWork(database, wakeup), after_seconds=settings.reconcile_after_seconds, random=random
+            OrderUnitOfWork(database, wakeup),
+            after_seconds=settings.reconcile_after_seconds,
+            random=random,
+            on_reemitted=metrics.count_reemitted,
         )
+        intake = GroupCommit(commit)
+        metrics.intake_waiting.set_function(lambda: intake.waiting)
+        flow.show_connections()
         yield ServiceParts(
             host=settings.host,
             port=settings.port,
             metrics=metrics,
-            routes=order_routes(GroupCommit(commit), orders, random),
+            routes=order_routes(intake, orders, random),
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
             background_services=[*flow.background_services(), reconciler],
@@ -86,6 +96,6 @@ def cli() -> NoReturn:
         settings=OrderSettings,
         serve=serve,
         migrate=migrate,
-        dead_letters=dead_letters_of,
+        dead_letters=partial(dead_letters_of, subject_field=ORDER_ID),
     )
     sys.exit(run(commands))

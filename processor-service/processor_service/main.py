@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
@@ -11,7 +12,12 @@ from processor_service.application.ports import Policy
 from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
 from processor_service.domain.rules import BUILT_IN_RULES, Ruleset
 from processor_service.infrastructure.metrics import ProcessorMetrics
-from processor_service.infrastructure.policies import CallablePolicy, RulesetPolicy, load_policy
+from processor_service.infrastructure.policies import (
+    CallablePolicy,
+    MeasuredPolicy,
+    RulesetPolicy,
+    load_policy,
+)
 from processor_service.infrastructure.rules_file import read_rules
 from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from processor_service.settings import ProcessorSettings
@@ -25,6 +31,8 @@ from service_kit.postgres.migrate import Migrations
 from service_kit.service import Service, ServiceParts, serve_until_stopped
 
 MIGRATIONS = Migrations("processor_service:migrations")
+ORDER_ID = "order_id"
+"""What events, and lines of the log, call the order that they are about."""
 
 
 @asynccontextmanager
@@ -41,7 +49,7 @@ async def processor_service(
 
         def handler() -> OrderCreatedHandler:
             return OrderCreatedHandler(
-                policy,
+                MeasuredPolicy(policy, metrics.decision_seconds),
                 PostgresDecidedOrders(database),
                 ProcessingUnitOfWork(database, wakeup, random),
                 metrics.count_outcome,
@@ -56,7 +64,9 @@ async def processor_service(
             wakeup=wakeup,
             metrics=metrics,
             random=random,
+            subject_field=ORDER_ID,
         )
+        flow.show_connections()
         yield ServiceParts(
             host=settings.host,
             port=settings.port,
@@ -98,6 +108,6 @@ def cli() -> NoReturn:
         settings=ProcessorSettings,
         serve=serve,
         migrate=migrate,
-        dead_letters=dead_letters_of,
+        dead_letters=partial(dead_letters_of, subject_field=ORDER_ID),
     )
     sys.exit(run(commands))

@@ -55,6 +55,10 @@ class Subscription(Protocol):
         Raises BrokerUnavailable when the connection that delivered them is gone: they will come again.
         """
 
+    def waiting(self) -> int | None:
+        """Messages in the queue that nobody has received, as last heard of; None when that is not known."""
+        ...
+
 
 class Broker(Protocol):
     """A connection to one exchange, kept open (and opened again) until closed."""

@@ -14,6 +14,7 @@ from service_kit.failures import DELAY_SECONDS_MAX, FailedEvent, Postponed
 from service_kit.lifecycle import BackgroundService
 from service_kit.message import Delivery
 from service_kit.observability.metrics import Metrics
+from service_kit.observability.subjects import about
 from service_kit.retry import RetryPolicy, pauses
 from service_kit.sources import Settlement, Source
 
@@ -94,6 +95,7 @@ class Consumer(BackgroundService, Generic[E]):
     its neighbours are not delayed by it.
 
     No batch is ever left for the next one: an acknowledgement covers all deliveries before it.
+    `subject_field` is what log lines call the subject of an event.
     """
 
     name: ClassVar[str] = "consumer"
@@ -106,6 +108,7 @@ class Consumer(BackgroundService, Generic[E]):
         metrics: Metrics,
         batch_size: int = 500,
         retry_policy: RetryPolicy = RetryPolicy(),
+        subject_field: str = "subject",
         random: Random | None = None,
     ) -> None:
         super().__init__(random)
@@ -114,12 +117,14 @@ class Consumer(BackgroundService, Generic[E]):
         self._metrics = metrics
         self._batch_size = batch_size
         self._retry_policy = retry_policy
+        self._subject_field = subject_field
 
     async def run_once(self) -> None:
         deliveries = await self.until_stopped(self._source.receive(self._batch_size))
         if deliveries:
             self._metrics.consumer_batch_size.observe(len(deliveries))
-            await self._process(deliveries)
+            with self._metrics.consumer_batch_duration.time():
+                await self._process(deliveries)
 
     async def _process(self, deliveries: Sequence[Delivery]) -> None:
         """Handle and settle; through an outage or a defect, until it ends or we are stopped."""
@@ -136,6 +141,7 @@ class Consumer(BackgroundService, Generic[E]):
             except Exception as error:
                 if self.stopping or not self._source.holds(deliveries):
                     raise
+                self.on_failure(error)
                 self._report(error)
                 await self.pause(next(delays))
 
@@ -165,7 +171,7 @@ class Consumer(BackgroundService, Generic[E]):
             # Bytes in, event out: whatever decoding raises would be raised again.
             reason = str(error) if isinstance(error, MalformedEvent) else f"{type(error).__name__}: {error}"
             raw = body.body if isinstance(body, Malformed) else body
-            self._bury(FailedEvent.malformed(delivery, raw, reason), settlement)
+            self._bury(FailedEvent.malformed(delivery, raw, reason), None, settlement)
         else:
             received = Received(event, delivery.attempt, delivery.last_error, _traceparent(delivery.headers))
             pending.append(_Pending(delivery, body, received))
@@ -182,7 +188,11 @@ class Consumer(BackgroundService, Generic[E]):
                 await self._handle_wave(wave[:middle], settlement)
                 await self._handle_wave(wave[middle:], settlement)
                 return
-            log.warning("event_failed", event_key=wave[0].received.event.key, exc_info=error)
+            event = wave[0].received.event
+            fields = about(
+                self._subject_field, event.subject, wave[0].received.traceparent, event_key=event.key
+            )
+            log.warning("event_failed", **fields, exc_info=error)
             settled = [(wave[0], RetryLater(reason=f"{type(error).__name__}: {error}"))]
         for item, outcome in settled:
             self._settle_one(item, outcome, settlement)
@@ -190,9 +200,9 @@ class Consumer(BackgroundService, Generic[E]):
     def _settle_one(self, item: "_Pending[E]", outcome: Outcome, settlement: Settlement) -> None:
         match outcome:
             case Handled():
-                return
+                settlement.handled += 1
             case Never(reason=reason):
-                self._bury(item.failed(reason), settlement)
+                self._bury(item.failed(reason), item.received.event.subject, settlement)
             case RetryLater(reason=reason, counts=False):
                 failed = item.failed(reason, attempt=item.delivery.attempt - 1)
                 delay = self._retry_policy.backoff.delay_seconds(item.delivery.attempt, self._random)
@@ -200,16 +210,17 @@ class Consumer(BackgroundService, Generic[E]):
             case RetryLater(reason=reason):
                 next_delay = self._retry_policy.delay_seconds(item.delivery.attempt, self._random)
                 if next_delay is None:
-                    self._bury(item.failed(reason), settlement)
+                    self._bury(item.failed(reason), item.received.event.subject, settlement)
                 else:
                     self._postpone(item.failed(reason), outcome, next_delay, settlement)
             case _:
                 assert_never(outcome)
 
-    def _bury(self, failed: FailedEvent, settlement: Settlement) -> None:
-        log.warning(
-            "event_set_aside", event_key=failed.event_key, reason=failed.reason, attempt=failed.attempt
+    def _bury(self, failed: FailedEvent, subject: str | None, settlement: Settlement) -> None:
+        fields = about(
+            self._subject_field, subject, failed.headers.get("traceparent"), event_key=failed.event_key
         )
+        log.warning("event_set_aside", **fields, reason=failed.reason, attempt=failed.attempt)
         settlement.dead.append(failed)
 
     def _postpone(
@@ -221,6 +232,7 @@ class Consumer(BackgroundService, Generic[E]):
         settlement.postponed.append(Postponed(event=failed, delay_seconds=delay_seconds))
 
     def _count(self, settlement: Settlement) -> None:
+        self._metrics.events_handled.inc(settlement.handled)
         self._metrics.events_moved_to_dlq.inc(len(settlement.dead))
         self._metrics.events_failed.inc(len(settlement.dead) + len(settlement.postponed))
 

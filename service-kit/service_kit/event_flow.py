@@ -45,7 +45,7 @@ class EventFlow:
     """One service's way of events: outbox → broker, and queue or due retry → handler.
 
     `handler` makes one for each of the two consumers: they run at the same time, and a unit of work is for
-    one at a time.
+    one at a time. `subject_field` is what events and log lines call the subject.
     """
 
     settings: Settings
@@ -57,6 +57,7 @@ class EventFlow:
     metrics: Metrics
     random: Random
     pace: Pace = Pace()
+    subject_field: str = "subject"
 
     def background_services(self) -> list[BackgroundService]:
         pace, outbox, failures = self.pace, self._outbox(), PostgresFailures(self.database)
@@ -71,6 +72,7 @@ class EventFlow:
                 wakeup=self.wakeup,
                 metrics=self.metrics,
                 settings=relay_settings,
+                subject_field=self.subject_field,
                 random=self.random,
             ),
             *(
@@ -80,6 +82,7 @@ class EventFlow:
                     metrics=self.metrics,
                     batch_size=pace.batch_messages,
                     retry_policy=pace.retry_policy,
+                    subject_field=self.subject_field,
                     random=self.random,
                 )
                 for source in (BrokerSource(self.subscription, failures), retries)
@@ -94,10 +97,19 @@ class EventFlow:
                 self.database,
                 outbox,
                 metrics=self.metrics,
+                queued=self.subscription.waiting,
                 interval_seconds=pace.watching_seconds,
                 random=self.random,
             ),
         ]
+
+    def show_connections(self) -> None:
+        """Let the metrics tell, whenever they are read, of the broker and of the pool."""
+        metrics, database, broker = self.metrics, self.database, self.broker
+        metrics.broker_connected.set_function(lambda: float(broker.problem() is None))
+        metrics.database_connections_max.set(database.connections_max)
+        metrics.database_connections.labels("idle").set_function(lambda: database.idle_connections)
+        metrics.database_connections.labels("used").set_function(lambda: database.used_connections)
 
     async def prepare(self, migrations: Migrations) -> None:
         """Bring the database to its newest schema, and open what the first order needs.

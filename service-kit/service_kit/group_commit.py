@@ -38,6 +38,11 @@ class GroupCommit(Generic[T, R]):
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """Items that no commit has taken up yet."""
+        return len(self._waiting)
+
     async def submit(self, item: T) -> R:
         """The result of `item`, once it is committed.
 

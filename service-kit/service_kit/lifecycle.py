@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, ClassVar, TypeVar
 
@@ -15,11 +15,15 @@ T = TypeVar("T")
 log = structlog.stdlib.get_logger()
 
 
+def _nobody_counts(_: Exception) -> None: ...
+
+
 class BackgroundService(ABC):
     """A loop of turns. `stop` is safe before the start and twice, and lets the turn in hand finish.
 
     An outage (`Unavailable`) pauses the loop with backoff and jitter until the dependency answers; any other
     error is logged and pauses it in the same way, since a loop that ends would stop the flow of orders.
+    `on_failure` is called for each turn that failed, also for those that are not logged.
     """
 
     name: ClassVar[str]
@@ -28,6 +32,7 @@ class BackgroundService(ABC):
     def __init__(self, random: Random | None = None) -> None:
         self._stopping = asyncio.Event()
         self._random = random or Random()
+        self.on_failure: Callable[[Exception], None] = _nobody_counts
 
     @abstractmethod
     async def run_once(self) -> None:
@@ -40,6 +45,7 @@ class BackgroundService(ABC):
             try:
                 await self.run_once()
             except Exception as error:
+                self.on_failure(error)
                 if type(error) is not failing:
                     self._report(error)
                 failing = type(error)

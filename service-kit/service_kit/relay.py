@@ -14,6 +14,7 @@ from service_kit.errors import BrokerUnavailable, MessageRejected
 from service_kit.lifecycle import BackgroundService, Wakeup
 from service_kit.message import Message
 from service_kit.observability.metrics import Metrics
+from service_kit.observability.subjects import about, subject_in
 from service_kit.outbox import OutboxRow, OutboxStore
 from service_kit.routes import ClosedRoutes
 
@@ -45,7 +46,8 @@ class Relay(BackgroundService):
 
     The claim is a transaction held until the confirms are in, so that a crash at any instant releases the
     rows at once: an event is published at least once, and never by two relays at the same time. `wakeup`
-    is notified by commits in this process; polling finds all others.
+    is notified by commits in this process; polling finds all others. `subject_field` is the field of an event
+    that says what it is about, and what log lines call it.
     """
 
     name: ClassVar[str] = "relay"
@@ -58,6 +60,7 @@ class Relay(BackgroundService):
         wakeup: Wakeup,
         metrics: Metrics,
         settings: RelaySettings = RelaySettings(),
+        subject_field: str = "subject",
         random: Random | None = None,
     ) -> None:
         super().__init__(random)
@@ -66,6 +69,7 @@ class Relay(BackgroundService):
         self._wakeup = wakeup
         self._metrics = metrics
         self._settings = settings
+        self._subject_field = subject_field
         self._closed = ClosedRoutes(self._random)
 
     async def run_once(self) -> None:
@@ -106,12 +110,14 @@ class Relay(BackgroundService):
                 self._metrics.events_published.labels(message.routing_key).inc(len(contents))
             else:
                 self._closed.close(message.routing_key, outcome)
+                self._metrics.events_turned_away.labels(message.routing_key, outcome.value).inc(len(contents))
         return published
 
     async def _confirmed(self, messages: Sequence[Message]) -> Sequence[PublishOutcome]:
         """As `publish`, but draining does not wait for ever on a reader that may be gone before us."""
         publishing = self._publisher.publish(messages)
-        outcomes = await self.until_stopped(publishing, linger_seconds=_DRAIN_SECONDS_MAX)
+        with self._metrics.publish_duration.time():
+            outcomes = await self.until_stopped(publishing, linger_seconds=_DRAIN_SECONDS_MAX)
         if outcomes is None:
             raise BrokerUnavailable("stopped before the broker had confirmed")
         return outcomes
@@ -121,10 +127,11 @@ class Relay(BackgroundService):
     ) -> Published:
         """Halve the batch until the row that the broker rejects stands alone."""
         if len(rows) == 1:
-            log.warning(
-                "event_rejected", event_type=rows[0].event_type, outbox_id=rows[0].id, reason=str(rejection)
-            )
-            return Published(rejected={rows[0].id: str(rejection)})
+            row = rows[0]
+            subject = subject_in(row.payload, self._subject_field)
+            fields = about(self._subject_field, subject, row.traceparent, event_type=row.event_type)
+            log.warning("event_rejected", **fields, outbox_id=row.id, reason=str(rejection))
+            return Published(rejected={row.id: str(rejection)})
         middle = len(rows) // 2
         first, second = await self._publish(rows[:middle]), await self._publish(rows[middle:])
         return Published(first.confirmed + second.confirmed, first.rejected | second.rejected)

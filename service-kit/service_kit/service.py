@@ -133,7 +133,7 @@ class Service:
         readiness = Readiness({**parts.checks, "migrations": self._migrations_check})
         routes = [*health_routes(self.name, readiness), metrics_route(parts.metrics.registry), *parts.routes]
         server = HttpServer(application(routes, metrics=parts.metrics), parts.host, parts.port)
-        background = _Background(parts.background_services)
+        background = _Background(parts.background_services, parts.metrics)
         try:
             await server.start()
             self._server = server
@@ -177,8 +177,10 @@ class Service:
 class _Background:
     """The running background services of one service."""
 
-    def __init__(self, services: Sequence[BackgroundService]) -> None:
+    def __init__(self, services: Sequence[BackgroundService], metrics: Metrics) -> None:
         self._services = services
+        for service in services:
+            service.on_failure = metrics.observe_background_service(service.name)
         self._tasks: dict[asyncio.Task[None], str] = {}
 
     def start(self) -> None:

@@ -12,8 +12,9 @@ from service_kit.message import Delivery
 
 @dataclass(slots=True)
 class Settlement:
-    """The events of a batch that failed; all others were handled."""
+    """The events of a batch that failed; all others were handled, or wait for a retry already."""
 
+    handled: int = 0
     postponed: list[Postponed] = field(default_factory=list)
     dead: list[FailedEvent] = field(default_factory=list)
 

@@ -144,6 +144,9 @@ class ModelSubscription(_Link):
             self._acknowledged = up_to.tag
             self._server.acknowledge(self.connection, up_to.tag - self._stale)
 
+    def waiting(self) -> int | None:
+        return len(self._buffer)
+
     def close(self) -> None:
         super().close()
         self._loss = "the subscription is closed"

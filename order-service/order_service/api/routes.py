@@ -16,7 +16,9 @@ from order_service.domain.errors import InvalidOrder
 from order_service.domain.order import OrderId
 from service_kit.errors import Unavailable
 from service_kit.group_commit import GroupCommit, Overloaded
+from service_kit.http.application import LOG_FIELDS
 from service_kit.http.body import read_body
+from service_kit.observability.subjects import about
 from service_kit.observability.trace_context import continued_trace
 
 JSON = "application/json"
@@ -31,13 +33,16 @@ def order_routes(
         raw = await read_body(request)
         try:
             traceparent = continued_trace(request.headers.get("traceparent"), random)
-            outcome = await intake.submit(CreateOrder(order=parse_order(raw), traceparent=traceparent))
+            order = parse_order(raw)
+            request.scope[LOG_FIELDS] = about("order_id", order.order_id, traceparent)
+            outcome = await intake.submit(CreateOrder(order=order, traceparent=traceparent))
         except (InvalidOrder, Overloaded, Unavailable) as error:
             raise problem_of(error) from error
         return _created(outcome)
 
     async def get_order_by_id(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
+        request.scope[LOG_FIELDS] = about("order_id", order_id, request.headers.get("traceparent"))
         try:
             order = await get_order(order_id, orders)
         except Unavailable as error:

@@ -1,8 +1,9 @@
 """What this service measures beyond the kit's metrics."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from order_service.application.ports import Finished
+from order_service.domain.order import Status
 from service_kit.observability.metrics import Metrics
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
@@ -10,7 +11,7 @@ _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 90
 
 class OrderMetrics(Metrics):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(publishes=["order.created"])
         self.orders_created = Counter(
             "orders_created", "Orders accepted, without repetitions.", registry=self.registry
         )
@@ -23,6 +24,19 @@ class OrderMetrics(Metrics):
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.orders_reemitted = Counter(
+            "orders_reemitted",
+            "Orders pending too long whose event the reconciler sent again.",
+            registry=self.registry,
+        )
+        self.intake_waiting = Gauge(
+            "intake_waiting", "Orders received that wait for their commit.", registry=self.registry
+        )
+        for status in (Status.DONE, Status.FAILED):
+            self.orders_processed.labels(status)
+
+    def count_reemitted(self, orders: int) -> None:
+        self.orders_reemitted.inc(orders)
 
     def observe_finished(self, order: Finished) -> None:
         self.orders_processed.labels(order.status).inc()

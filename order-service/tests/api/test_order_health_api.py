@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from order_service.main import order_service
 from order_service.settings import OrderSettings
@@ -147,6 +148,38 @@ async def test_dead_letters_and_failed_events_are_counted(
     seen = await samples(client)
     assert seen["events_moved_to_dlq_total{}"] == 1
     assert seen["events_failed_total{}"] == 2
+
+
+async def test_parts_are_measured_whenever_somebody_looks(client: httpx.AsyncClient) -> None:
+    await client.get("/orders/unknown")
+
+    seen = await samples(client)
+
+    assert seen["broker_connected{}"] == 1
+    assert seen["database_connections_max{}"] == 8
+    assert 0 < seen["database_connections{state=idle}"] + seen["database_connections{state=used}"] <= 8
+    assert seen["intake_waiting{}"] == 0
+    assert seen["orders_reemitted_total{}"] == 0
+    assert seen["background_service_failures_total{background_service=reconciler,kind=defect}"] == 0
+
+
+async def test_no_order_costs_a_line_of_the_log(client: httpx.AsyncClient, broker: InProcessBroker) -> None:
+    with capture_logs() as lines:
+        for number in range(20):
+            await client.post("/orders", json=body(f"o-{number}"))
+            await client.get(f"/orders/o-{number}")
+        results = [
+            Message(
+                routing_key="order.processed",
+                body=f'{{"order_id": "o-{number}", "status": "success", "version": 2}}'.encode(),
+                message_id=f"m-{number}",
+            )
+            for number in range(20)
+        ]
+        await broker.publisher().publish(results)
+
+    # The route of a broker without a reader, which is no line about an order.
+    assert [line for line in lines if line["event"] != "route_closed"] == []
 
 
 async def test_no_id_is_ever_a_label(client: httpx.AsyncClient, broker: InProcessBroker) -> None:

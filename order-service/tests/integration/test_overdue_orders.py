@@ -123,12 +123,19 @@ async def test_two_reconcilers_at_once_take_each_order_once(uow: OrderUnitOfWork
 async def test_the_reconciler_writes_the_events_of_overdue_orders_again(
     uow: OrderUnitOfWork, connection: asyncpg.Connection
 ) -> None:
+    counted: list[int] = []
     reconciler = Reconciler(
-        uow, after_seconds=AFTER_SECONDS, interval_seconds=1e-3, batch_orders=2, random=Random(7)
+        uow,
+        after_seconds=AFTER_SECONDS,
+        interval_seconds=1e-3,
+        batch_orders=2,
+        random=Random(7),
+        on_reemitted=counted.append,
     )
 
     await reconciler.run_once()
 
+    assert counted == [2]
     records = await connection.fetch(
         "SELECT event_type, payload ->> 'order_id' AS order_id, payload ->> 'version' AS version, traceparent"
         " FROM outbox"

@@ -11,6 +11,7 @@ from processor_service.domain.decision import Postponement
 from processor_service.domain.order import Item, Order, OrderId
 from service_kit.consumer import Handled, Outcome, Received, RetryLater
 from service_kit.event_schema import EventText, EventVersion, decode_event, event_decoder
+from service_kit.observability.subjects import in_traces
 
 ORDER_CREATED = "order.created"
 
@@ -67,7 +68,8 @@ class OrderCreatedHandler:
 
     async def handle(self, events: Sequence[Received[OrderCreated]]) -> Sequence[Outcome]:
         orders = [_order_to_process(received) for received in events]
-        outcomes = await process_orders(orders, self._policy, self._decided, self._uow)
+        with in_traces({item.order.order_id: item.traceparent for item in orders}):
+            outcomes = await process_orders(orders, self._policy, self._decided, self._uow)
         return [self._outcome(outcome) for outcome in outcomes]
 
     def _outcome(self, outcome: Processed | Postponement) -> Outcome:

@@ -11,11 +11,14 @@ from contextvars import copy_context
 from random import Random
 
 import structlog
+from prometheus_client import Histogram
 
+from processor_service.application.ports import Policy
 from processor_service.domain.decision import Decision, Postponement, RetryLater, Verdict
 from processor_service.domain.order import Order
 from processor_service.domain.rules import Ruleset
 from service_kit.errors import StartupError
+from service_kit.observability.subjects import about, traceparent_of
 
 SETTING = "APP__POLICY"
 log = structlog.stdlib.get_logger()
@@ -67,7 +70,8 @@ class CallablePolicy:
         except Exception as error:
             if limit.expired():
                 return Postponement(reason=f"the policy took longer than {self._timeout_seconds:g} s")
-            log.warning("policy_failed", order_id=order.order_id, exc_info=error)
+            fields = about("order_id", order.order_id, traceparent_of(order.order_id))
+            log.warning("policy_failed", **fields, exc_info=error)
             return Postponement(reason=f"the policy failed: {type(error).__name__}: {error}")
         if isinstance(decision, Decision):
             return decision
@@ -81,6 +85,18 @@ class CallablePolicy:
             result = await asyncio.get_running_loop().run_in_executor(self._threads, run, self._decide, order)
         # Of a decorator or a lambda only the result tells that what it wraps is asynchronous.
         return await result if inspect.isawaitable(result) else result
+
+
+class MeasuredPolicy:
+    """Implements Policy by another one; observes in `duration` the seconds that each batch takes."""
+
+    def __init__(self, policy: Policy, duration: Histogram) -> None:
+        self._policy = policy
+        self._duration = duration
+
+    async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
+        with self._duration.time():
+            return await self._policy.decide(orders)
 
 
 def load_policy(name: str) -> Callable[[Order], object]:

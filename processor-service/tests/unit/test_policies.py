@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram
+from structlog.testing import capture_logs
 
 from processor_service.domain.decision import Postponement, Verdict
-from processor_service.infrastructure.policies import CallablePolicy, load_policy
+from processor_service.infrastructure.policies import CallablePolicy, MeasuredPolicy, load_policy
 from processor_service.policy import Decision, Item, Order, RetryLater, approve, reject
 from service_kit.errors import StartupError
+from service_kit.observability.subjects import in_traces
 
 TOO_EXPENSIVE = reject("Too expensive")
 
@@ -268,3 +271,26 @@ def test_a_policy_that_cannot_be_loaded_is_told_in_one_line(
     assert raised.value.exit_code == 2
     assert text.startswith("APP__POLICY: ") and repr(name) in text and words in text
     assert "\n" not in text
+
+
+async def test_a_failure_of_the_policy_is_logged_with_order_and_trace() -> None:
+    def broken(order: Order) -> Decision:
+        raise ZeroDivisionError
+
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with capture_logs() as lines, in_traces({"o-1": traceparent}):
+        await decide(broken)
+
+    [line] = lines
+    assert (line["event"], line["order_id"]) == ("policy_failed", "o-1")
+    assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+
+
+async def test_each_batch_of_decisions_is_measured() -> None:
+    registry = CollectorRegistry()
+    duration = Histogram("decision_seconds", "", registry=registry)
+
+    [verdict] = await MeasuredPolicy(CallablePolicy(lambda _: approve()), duration).decide([an_order()])
+
+    assert verdict == approve()
+    assert registry.get_sample_value("decision_seconds_count") == 1

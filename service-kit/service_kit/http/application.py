@@ -18,6 +18,9 @@ log = structlog.stdlib.get_logger()
 
 Routes = Sequence[BaseRoute]
 
+LOG_FIELDS = "service_kit.log_fields"
+"""Of a request's scope: what a line about its failure says besides (such as an order's id)."""
+
 
 def application(routes: Routes, *, metrics: Metrics) -> ASGIApp:
     """An application that answers every request, at worst with a problem 500, and measures each.
@@ -68,7 +71,10 @@ class _Problems:
             case HTTPException():
                 return Problem.of_status(error.status_code, error.detail, headers=error.headers)
             case _:
-                log.error("request_failed", method=scope["method"], path=scope["path"], exc_info=error)
+                fields = scope.get(LOG_FIELDS, {})
+                log.error(
+                    "request_failed", **fields, method=scope["method"], path=scope["path"], exc_info=error
+                )
                 return Problem.of_status(500, "The service failed to answer; the failure is logged.")
 
 

@@ -50,6 +50,10 @@ class Queue:
     def full(self) -> bool:
         return self.held_bytes >= self.capacity_bytes
 
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
     def append(self, entry: Entry) -> None:
         self.held_bytes += len(entry.message.body) + _BYTES_PER_MESSAGE
         self._waiting.append(entry)

@@ -39,6 +39,9 @@ class InProcessSubscription:
             done.append(self._unacknowledged.popleft()[1])
         self._queue.acknowledged(done)
 
+    def waiting(self) -> int | None:
+        return self._queue.waiting
+
     def close(self) -> None:
         """Safe twice. `receive` and `acknowledge` raise BrokerUnavailable from now on."""
         self._closed = True

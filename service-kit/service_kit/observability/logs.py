@@ -13,6 +13,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from service_kit.observability.line_limit import LineLimit
+
 # At INFO these would write a line for each connection or request.
 _TALKATIVE = ("uvicorn.access", "httpx", "httpcore", "aiormq", "aio_pika")
 _OURS = "service_kit.configure_logs"
@@ -22,14 +24,17 @@ def configure_logs(level: str, service_name: str, *, stream: TextIO | None = Non
     """Send all logs from `level` up to `stream` (stdout). May be repeated: the last call counts.
 
     `service_name` is on every line that has no `service` bound (`structlog.contextvars`), as each service of
-    a process that holds several has.
+    a process that holds several has. An event that comes too often is cut short: see LineLimit.
     """
     output = stream or sys.stdout
     shared = _shared(service_name)
     handler = _Handler(output)
     handler.set_name(_OURS)
+    handler.addFilter(LineLimit())
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(processors=_last(output.isatty()), foreign_pre_chain=shared)
+        structlog.stdlib.ProcessorFormatter(
+            processors=_last(output.isatty()), foreign_pre_chain=[*shared, _which_library]
+        )
     )
     root = logging.getLogger()
     root.handlers = [other for other in root.handlers if other.get_name() != _OURS] + [handler]
@@ -85,6 +90,16 @@ def _last(on_a_terminal: bool) -> Sequence[Processor]:
         return [drop_meta, console]
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
     return [drop_meta, structlog.processors.ExceptionRenderer(tracebacks), _as_json_line]
+
+
+def _which_library(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Lines of libraries are prose: who wrote them is what can be filtered by."""
+    record: logging.LogRecord = event["_record"]
+    event["logger"] = record.name
+    for name in ("suppressed_lines", "more_suppressed_for_seconds"):
+        if name in record.__dict__:
+            event[name] = record.__dict__[name]
+    return event
 
 
 def _one_line_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

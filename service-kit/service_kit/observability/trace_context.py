@@ -6,6 +6,13 @@ from random import Random
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
+def trace_id(traceparent: object) -> str | None:
+    """The trace that a valid `traceparent` belongs to."""
+    if not isinstance(traceparent, str) or not _TRACEPARENT.fullmatch(traceparent):
+        return None
+    return traceparent[3:35]
+
+
 def continued_trace(traceparent: str | None, random: Random) -> str:
     """A traceparent for what follows from `traceparent`: the same trace, or a new one if there is none valid.
 

@@ -44,6 +44,7 @@ class Database:
         command_timeout_seconds: float = 30.0,
     ) -> None:
         self._where = hosts(dsn)
+        self.connections_max = connections_max
         self._timeout_seconds = command_timeout_seconds
         self._pool = asyncpg.create_pool(
             plain_dsn(dsn),
@@ -96,6 +97,14 @@ class Database:
                         for _ in range(count)
                     )
                 )
+
+    @property
+    def idle_connections(self) -> int:
+        return self._pool.get_idle_size()
+
+    @property
+    def used_connections(self) -> int:
+        return self._pool.get_size() - self._pool.get_idle_size()
 
     async def problem(self) -> str | None:
         """None when the database answers; else raises DatabaseUnavailable."""

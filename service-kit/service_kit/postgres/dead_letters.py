@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from service_kit.failures import DeadLetter
+from service_kit.observability.subjects import about, subject_in
 from service_kit.postgres.database import Database
 from service_kit.settings import Settings
 
@@ -45,8 +46,9 @@ DISCARD = f"DELETE FROM dead_letter_queue WHERE id = ANY ($1::bigint[]) RETURNIN
 class PostgresDeadLetters:
     """Implements DeadLetters. A replayed event runs as a retry with its attempts forgotten."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, subject_field: str = "subject") -> None:
         self._database = database
+        self._subject_field = subject_field
 
     async def list(self, *, limit: int, after_id: int = 0) -> Sequence[DeadLetter]:
         async with self._database.connection() as connection:
@@ -66,18 +68,27 @@ class PostgresDeadLetters:
         async with self._database.connection() as connection:
             records = await connection.fetch(DISCARD, [*ids])
         for letter in map(_dead_letter, records):
-            log.warning(
-                "dead_letter_discarded", dead_letter_id=letter.id, event_key=letter.event_key, reason=reason
+            fields = about(
+                self._subject_field,
+                subject_in(letter.body, self._subject_field),
+                letter.headers.get("traceparent"),
+                event_key=letter.event_key,
             )
+            log.warning("dead_letter_discarded", **fields, dead_letter_id=letter.id, reason=reason)
         return len(records)
 
 
 @asynccontextmanager
-async def dead_letters_of(settings: Settings) -> AsyncIterator[PostgresDeadLetters]:
-    """The dead letters of the service with these settings, for a command."""
+async def dead_letters_of(
+    settings: Settings, *, subject_field: str = "subject"
+) -> AsyncIterator[PostgresDeadLetters]:
+    """The dead letters of the service with these settings, for a command.
+
+    `subject_field` is what events and log lines call the subject.
+    """
     name = f"{settings.service_name} dead-letters"
     async with Database(settings.db_dsn, application_name=name, connections_max=1) as database:
-        yield PostgresDeadLetters(database)
+        yield PostgresDeadLetters(database, subject_field=subject_field)
 
 
 def _dead_letter(record: asyncpg.Record) -> DeadLetter:

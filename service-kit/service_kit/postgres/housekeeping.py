@@ -1,5 +1,6 @@
 """What has to be looked at and cleaned up in the background."""
 
+from collections.abc import Callable
 from random import Random
 from typing import ClassVar
 
@@ -55,7 +56,7 @@ COUNT = (
 
 
 class BacklogWatch(BackgroundService):
-    """Measures every few seconds what waits: outbox, retries, dead letters."""
+    """Measures every few seconds what waits: outbox, queue (`queued`), retries, dead letters."""
 
     name: ClassVar[str] = "backlog_watch"
 
@@ -65,6 +66,7 @@ class BacklogWatch(BackgroundService):
         outbox: PostgresOutbox,
         *,
         metrics: Metrics,
+        queued: Callable[[], int | None],
         interval_seconds: float = 5.0,
         random: Random | None = None,
     ) -> None:
@@ -72,9 +74,12 @@ class BacklogWatch(BackgroundService):
         self._database = database
         self._outbox = outbox
         self._metrics = metrics
+        self._queued = queued
         self._interval_seconds = interval_seconds
 
     async def run_once(self) -> None:
+        if (queued := self._queued()) is not None:
+            self._metrics.queue_messages.set(queued)
         self._metrics.observe_backlog(await self._outbox.backlog())
         async with self._database.connection() as connection:
             record = await connection.fetchrow(COUNT)

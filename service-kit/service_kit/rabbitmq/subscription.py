@@ -68,6 +68,11 @@ class RabbitSubscription:
             self._acknowledged_tag = tag
             connection.write(ack_frame(tag - self._stale_up_to))
 
+    def waiting(self) -> int | None:
+        """The queue is asked whenever it is declared again; what is buffered here counts too."""
+        there = self._topology.waiting
+        return None if there is None or self._connection is None else there + len(self._buffer)
+
     # deliveries
 
     def _raise_loss(self) -> None:

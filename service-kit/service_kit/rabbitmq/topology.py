@@ -24,7 +24,7 @@ class Topology:
     """An exchange and, for a reader, a queue bound to it.
 
     What exists with other properties, or may not be declared by us, is used as it is, with one warning for
-    all topologies that share `warned`.
+    all topologies that share `warned`. `waiting`: messages that were in the queue at its last declaration.
     """
 
     exchange: str
@@ -32,6 +32,7 @@ class Topology:
     queue_type: QueueType = "classic"
     routing_keys: Sequence[str] = ()
     warned: set[str] = field(default_factory=set)
+    waiting: int | None = None
     _as_they_are: set[_Kind] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -107,7 +108,8 @@ class Topology:
 
     async def _assert_queue(self, connection: Connection) -> None:
         passive = "queue" in self._as_they_are
-        await connection.call(self._queue(passive=passive), commands.Queue.DeclareOk)
+        declared = await connection.call(self._queue(passive=passive), commands.Queue.DeclareOk)
+        self.waiting = declared.message_count
 
     async def _bind(self, connection: Connection) -> None:
         for binding in self._bindings():

@@ -48,6 +48,16 @@ class BrokerConformance:
         assert not delivery.redelivered
         assert delivery.attempt == 1
 
+    async def test_what_waits_in_the_queue_is_known_to_a_new_subscription(
+        self, broker: Broker, name: str
+    ) -> None:
+        async with publishing_to(broker, name, batch(name, 7)):
+            await asyncio.sleep(0.1)  # to be confirmed, where that does not wait for a reader
+            async with subscribed(broker, f"{name}.a", [name], prefetch=2) as subscription:
+                await eventually(lambda: (subscription.waiting() or 0) >= 5)
+                for _ in range(7):
+                    await acknowledged(subscription, 1)
+
     async def test_a_message_without_a_queue_is_unroutable(self, broker: Broker, name: str) -> None:
         assert await publish(broker, batch(f"{name}.nowhere", 3)) == [UNROUTABLE] * 3
 

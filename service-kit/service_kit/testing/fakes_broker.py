@@ -96,3 +96,6 @@ class FakeSubscription:
         count = self._held.index(up_to) + 1
         self.acknowledged += self._held[:count]
         del self._held[:count]
+
+    def waiting(self) -> int | None:
+        return len(self._waiting)

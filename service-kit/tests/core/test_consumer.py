@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from structlog.testing import capture_logs
 
 from service_kit.consumer import Consumer, Handled, Never, Outcome, Received, RetryLater
 from service_kit.errors import DatabaseUnavailable, MalformedEvent
@@ -119,6 +120,7 @@ class World:
                 metrics=self.metrics,
                 batch_size=batch_size,
                 retry_policy=RETRY_POLICY,
+                subject_field="order_id",
                 random=Random(0),
             )
             for source in sources
@@ -316,6 +318,58 @@ async def test_an_event_that_can_never_be_handled_is_set_aside_at_once(
 
 
 # again later
+
+
+async def test_each_line_about_an_event_has_the_ids_of_its_order_and_its_trace(
+    world: World, virtual_time: VirtualTime
+) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    world.handler.script["a:1"] = lambda _: Never(reason="not for us")
+    world.handler.script["b:1"] = raising(ZeroDivisionError())
+    for contents in (body("a:1"), body("b:1"), b"no JSON"):
+        world.queue.put(contents, headers={"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"})
+
+    with capture_logs() as lines:
+        async with running(world):
+            await asyncio.sleep(1)
+
+    told = [(line["event"], line.get("order_id")) for line in lines]
+    assert sorted(told, key=str) == [
+        ("event_failed", "b"),
+        ("event_set_aside", "a"),
+        ("event_set_aside", None),
+    ]
+    assert {line["trace_id"] for line in lines} == {trace_id}
+
+
+async def test_what_becomes_of_events_is_counted(world: World, virtual_time: VirtualTime) -> None:
+    world.handler.script["b:1"] = lambda _: Never(reason="not for us")
+    world.handler.script["c:1"] = retry_later(delay_seconds=3600)
+    world.put("a:1", "b:1", "c:1", "d:1")
+
+    async with running(world):
+        await asyncio.sleep(1)
+
+    names = ("events_handled_total", "events_failed_total", "events_moved_to_dlq_total")
+    assert [world.counted(name) for name in names] == [2, 2, 1]
+    assert world.counted("consumer_batch_duration_seconds_count") == 1
+
+
+async def test_each_failed_turn_is_counted_though_only_the_first_is_logged(
+    world: World, virtual_time: VirtualTime
+) -> None:
+    failures: list[Exception] = []
+    world.consumers[0].on_failure = failures.append
+    world.handler.outage = True
+    world.put("a:1")
+
+    async with running(world):
+        await asyncio.sleep(2)
+        world.handler.outage = False
+        await asyncio.sleep(10)
+
+    assert len(failures) > 2
+    assert world.counted("events_handled_total") == 1
 
 
 async def test_everything_is_stored_before_it_is_acknowledged(

@@ -253,6 +253,24 @@ async def test_a_route_without_a_queue_is_closed_and_others_flow_on(
 
 
 @pytest.mark.parametrize("outcome", [UNROUTABLE, REFUSED])
+async def test_what_the_broker_turns_away_is_counted_each_time(
+    world: World, virtual_time: VirtualTime, outcome: PublishOutcome
+) -> None:
+    def turned_away() -> float:
+        labels = {"event_type": "nobody.reads", "reason": outcome.value}
+        return world.metrics.registry.get_sample_value("events_turned_away_total", labels) or 0
+
+    world.publisher.answer = answering({"nobody.reads": outcome})
+    await world.add(*events(3, "nobody.reads"))
+    async with running(world):
+        await virtual_time.settle()
+        assert turned_away() == 3
+        await virtual_time.advance(60)
+        assert turned_away() > 5
+    assert (world.counted("publish_duration_seconds_count") or 0) > 3
+
+
+@pytest.mark.parametrize("outcome", [UNROUTABLE, REFUSED])
 async def test_a_closed_route_is_probed_with_one_event_at_growing_intervals(
     world: World, virtual_time: VirtualTime, outcome: PublishOutcome
 ) -> None:

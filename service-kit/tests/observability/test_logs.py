@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from service_kit.observability.line_limit import LINES_MAX
 from service_kit.observability.logs import configure_logs
 
 log = structlog.stdlib.get_logger()
@@ -54,7 +55,12 @@ def test_lines_of_libraries_have_the_same_form(stream: io.StringIO) -> None:
         warnings.warn("old", DeprecationWarning, stacklevel=1)
 
     first, second, third = lines(stream)
-    assert list(first) == list(second) == ["timestamp", "level", "event", "service"]
+    assert list(first) == list(second) == ["timestamp", "level", "event", "service", "logger"]
+    assert [line["logger"] for line in (first, second, third)] == [
+        "uvicorn.error",
+        "alembic.runtime.migration",
+        "py.warnings",
+    ]
     assert (first["event"], second["event"]) == ("Running on ::1", "Running upgrade 1 -> 2")
     assert "DeprecationWarning: old" in third["event"]
 
@@ -102,6 +108,19 @@ def test_a_level_is_a_threshold_for_all(stream: io.StringIO) -> None:
     logging.getLogger("httpx").info("hidden")
 
     assert stream.getvalue() == ""
+
+
+def test_the_volume_does_not_grow_with_the_load(stream: io.StringIO) -> None:
+    for number in range(10_000):
+        log.warning("event_set_aside", event_key=f"order.created:{number}:1")
+        logging.getLogger("asyncio").warning("task %d is slow", number)
+
+    ours, theirs = (
+        [line for line in lines(stream) if ("logger" in line) is library] for library in (False, True)
+    )
+    assert len(ours) == len(theirs) == LINES_MAX
+    assert "more_suppressed_for_seconds" in ours[-1]
+    assert "more_suppressed_for_seconds" in theirs[-1]
 
 
 def test_configuring_again_writes_each_line_once(stream: io.StringIO) -> None:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
+from structlog.testing import capture_logs
 
 from service_kit.inbox import Inbox
 from service_kit.outbox import OutboxEvent
@@ -17,7 +18,7 @@ from service_kit.testing.dead_letters_conformance import DeadLettersConformance
 from service_kit.testing.failures_conformance import FailuresConformance
 from service_kit.testing.inbox_conformance import InboxConformance
 from service_kit.testing.outbox_conformance import OutboxConformance
-from service_kit.testing.stores_conformance import RETRY_POLICY
+from service_kit.testing.stores_conformance import RETRY_POLICY, failed_event
 
 # The database's clock cannot be moved, but all that it has written can.
 AGE = """
@@ -78,4 +79,17 @@ class TestPostgresFailures(FailuresConformance):
 
 
 class TestPostgresDeadLetters(DeadLettersConformance):
-    pass
+    async def test_a_discarded_letter_leaves_a_line_with_order_and_trace(
+        self, stores: PostgresStores, database: Database
+    ) -> None:
+        headers = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+        await stores.failures.set_aside([], [failed_event(headers=headers)])
+        letters = PostgresDeadLetters(database, subject_field="order_id")
+        [letter] = await letters.list(limit=10)
+
+        with capture_logs() as lines:
+            await letters.discard([letter.id], reason="a test order")
+
+        [line] = lines
+        assert (line["event"], line["order_id"]) == ("dead_letter_discarded", "o1")
+        assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"

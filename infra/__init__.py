@@ -1,0 +1,1 @@
+"""What runs the system: Compose, Prometheus, Grafana; and the checks of it."""
