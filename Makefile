@@ -13,13 +13,13 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos check format lint types contracts lock clean
+.PHONY: help setup run test chaos bench check format lint types contracts lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the Python, VENV=.venv-3.12 where it installs to,"
-	@echo "  ARGS=… is handed on by 'make run' and 'make test', UPGRADE=1 lets 'make lock' take newer versions"
+	@echo "  ARGS=… is handed on by 'make run', 'make test' and 'make bench', UPGRADE=1 lets 'make lock' take newer versions"
 
 setup: $(EVERYTHING) ## make .venv with everything locked; at once when nothing changed
 
@@ -33,6 +33,9 @@ chaos: $(EVERYTHING) ## do faults to servers of its own, and judge (SECONDS= SEE
 	@$(BIN)/python -m chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(if $(OUT),--out $(abspath $(OUT)))
 
+bench: $(EVERYTHING) ## measure everything in about 35 minutes, write bench/report.md (ARGS='--quick': under 3; '--only intake,drain')
+	@$(BIN)/python -m bench $(ARGS)
+
 check: lint types contracts test ## what CI runs: format, lint, types, import contracts, tests
 
 lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
@@ -41,7 +44,7 @@ lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 
 types: $(EVERYTHING) ## check the types, strictly
 	@$(BIN)/mypy
-	@for folder in $(TESTED:=/tests) acceptance chaos tools; do $(BIN)/mypy $$folder || exit 1; done
+	@for folder in $(TESTED:=/tests) acceptance chaos bench tools; do $(BIN)/mypy $$folder || exit 1; done
 
 contracts: $(EVERYTHING) ## check who may import whom
 	@$(BIN)/lint-imports
@@ -58,7 +61,7 @@ lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
 
 clean: ## remove what was installed and cached; the data of 'make run' stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find $(TESTED) acceptance chaos -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(TESTED) acceptance chaos bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(EVERYTHING): requirements/dev.txt $(SOURCES)
 	$(call install,dev.txt)
