@@ -17,6 +17,7 @@ from order_service.domain.order import OrderId
 from service_kit.errors import Unavailable
 from service_kit.group_commit import GroupCommit, Overloaded
 from service_kit.http.body import read_body
+from service_kit.http.endpoint import Endpoint
 from service_kit.observability.trace_context import continued_trace
 
 JSON = "application/json"
@@ -47,8 +48,8 @@ def order_routes(
         return Response(encode_order(order), media_type=JSON)
 
     return [
-        Route("/orders", post_order, methods=["POST"]),
-        Route("/orders/{order_id}", get_order_by_id, methods=["GET"]),
+        Route("/orders", Endpoint(post_order), methods=["POST"]),
+        Route("/orders/{order_id}", Endpoint(get_order_by_id), methods=["GET"]),
     ]
 
 
