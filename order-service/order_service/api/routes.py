@@ -29,6 +29,8 @@ def order_routes(
     """The routes of the API; `intake` commits concurrent requests together."""
 
     async def post_order(request: Request) -> Response:
+        if intake.full:  # before the body is read: refusing must cost less than accepting
+            raise problem_of(Overloaded())
         raw = await read_body(request)
         try:
             traceparent = continued_trace(request.headers.get("traceparent"), random)
