@@ -12,7 +12,7 @@ from bench.stage import Stage
 from bench.watch import pending
 
 WINDOW_ORDERS = 1_500
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS, _LOOK_SECONDS_WINDOWED = 0.5, 0.1
 _DRAIN_SECONDS_MAX = 120.0
 
 
@@ -43,7 +43,8 @@ async def held(staged: Stage, spec: LoadSpec, *, window: int | None = None) -> C
     backlog: list[tuple[float, int]] = []
     async with connected(staged.orders_dsn) as connection, Generator(spec) as generator:
         begun_at: float | None = None
-        while not await generator.ends_within(_LOOK_SECONDS):
+        looks = _LOOK_SECONDS_WINDOWED if window else _LOOK_SECONDS
+        while not await generator.ends_within(looks):
             waiting = await pending(connection)
             if generator.begun:
                 begun_at = begun_at or clock()

@@ -59,7 +59,7 @@ def course_told(course: Course) -> Figures:
         "rate": course.rate,
         "offered": course.result.rate,
         "late": course.result.late,
-        "backlog": [[round(seconds, 1), waiting] for seconds, waiting in course.backlog[::5]],
+        "backlog": [[round(seconds, 1), waiting] for seconds, waiting in course.backlog],
         "backlog_at_stop": course.backlog_at_stop,
         "drained_seconds": course.drained_seconds,
     }
