@@ -13,14 +13,14 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos simulate mutations check format lint types contracts rules observability-test \
+.PHONY: help setup run test chaos simulate mutations bench check format lint types contracts rules observability-test \
 	compose-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 chooses the Python, VENV=.venv-3.12 where it installs to,"
-	@echo "  ARGS=… is handed on by 'make run' and 'make test', UPGRADE=1 lets 'make lock' take newer versions"
+	@echo "  ARGS=… is handed on by 'make run', 'make test' and 'make bench', UPGRADE=1 lets 'make lock' take newer versions"
 
 setup: $(EVERYTHING) ## make .venv with everything locked; at once when nothing changed
 
@@ -50,6 +50,9 @@ observability-test: $(EVERYTHING) ## show in a real Prometheus that the dashboar
 compose-test: $(EVERYTHING) ## run infra/docker-compose.yml for real: up, orders, tests inside, restarts, down
 	@$(BIN)/python -m infra.checks.compose
 
+bench: $(EVERYTHING) ## measure everything in about 35 minutes, write bench/report.md (ARGS='--quick': under 3; '--only intake,drain')
+	@$(BIN)/python -m bench $(ARGS)
+
 check: lint types contracts rules test ## what CI runs: format, lint, types, import contracts, rules, tests
 
 lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
@@ -58,7 +61,7 @@ lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 
 types: $(EVERYTHING) ## check the types, strictly
 	@$(BIN)/mypy
-	@for folder in $(TESTED:=/tests) acceptance chaos infra simulation tools; do $(BIN)/mypy $$folder || exit 1; done
+	@for folder in $(TESTED:=/tests) acceptance bench chaos infra simulation tools; do $(BIN)/mypy $$folder || exit 1; done
 
 contracts: $(EVERYTHING) ## check who may import whom
 	@$(BIN)/lint-imports

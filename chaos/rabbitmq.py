@@ -31,6 +31,11 @@ class RabbitMQ:
     def url(self) -> str:
         return self.url_through(self.port)
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def url_through(self, port: int) -> str:
         return f"amqp://guest:guest@127.0.0.1:{port}/"
 

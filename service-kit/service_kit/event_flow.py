@@ -13,7 +13,7 @@ from service_kit.lifecycle import BackgroundService, Wakeup
 from service_kit.observability.metrics import Metrics
 from service_kit.postgres.database import Database
 from service_kit.postgres.failures import PostgresFailures
-from service_kit.postgres.housekeeping import BacklogWatch, InboxCleaner
+from service_kit.postgres.housekeeping import BacklogWatch, InboxCleaner, OutboxVacuum
 from service_kit.postgres.migrate import Migrations
 from service_kit.postgres.outbox import PostgresOutbox
 from service_kit.rabbitmq import RabbitBroker
@@ -37,6 +37,7 @@ class Pace:
     retry_poll_seconds: float = 1.0
     lease_seconds: float = 120.0
     cleaning_seconds: float = 60.0
+    vacuum_seconds: float = 5.0
     watching_seconds: float = 5.0
 
 
@@ -93,6 +94,7 @@ class EventFlow:
                 interval_seconds=pace.cleaning_seconds,
                 random=self.random,
             ),
+            OutboxVacuum(self.database, interval_seconds=pace.vacuum_seconds, random=self.random),
             BacklogWatch(
                 self.database,
                 outbox,

@@ -29,7 +29,7 @@ class GroupCommit(Generic[T, R]):
         *,
         batch_max: int = 256,
         flushes_max: int = 2,
-        waiting_max: int = 4096,
+        waiting_max: int = 1024,
     ) -> None:
         self._commit = commit
         self._batch_max = batch_max
@@ -43,13 +43,18 @@ class GroupCommit(Generic[T, R]):
         """Items that no commit has taken up yet."""
         return len(self._waiting)
 
+    @property
+    def full(self) -> bool:
+        """Whether `submit` would raise Overloaded now."""
+        return len(self._waiting) >= self._waiting_max
+
     async def submit(self, item: T) -> R:
         """The result of `item`, once it is committed.
 
         A caller that is cancelled takes nothing back: its item may be committed. Raises Overloaded, and
         whatever `commit` raised for a batch of this item alone, or Unavailable for the batch it was in.
         """
-        if len(self._waiting) >= self._waiting_max:
+        if self.full:
             raise Overloaded
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))

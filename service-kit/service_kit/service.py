@@ -131,7 +131,8 @@ class Service:
 
     async def _serve(self, parts: ServiceParts, deadline: "_Deadline") -> None:
         readiness = Readiness({**parts.checks, "migrations": self._migrations_check})
-        routes = [*health_routes(self.name, readiness), metrics_route(parts.metrics.registry), *parts.routes]
+        # The router looks at them in this order: what is asked for most stands first.
+        routes = [*parts.routes, *health_routes(self.name, readiness), metrics_route(parts.metrics.registry)]
         server = HttpServer(application(routes, metrics=parts.metrics), parts.host, parts.port)
         background = _Background(parts.background_services, parts.metrics)
         try:

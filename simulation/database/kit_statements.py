@@ -287,6 +287,18 @@ def inbox_forget(work: Work, tables: Tables, days: float) -> Waiting:
     yield
 
 
+@models(housekeeping.DEAD_ROWS, "")
+def outbox_dead_rows(work: Work, tables: Tables) -> Waiting:
+    return [{"n_dead_tup": 0}]
+    yield
+
+
+@models(housekeeping.VACUUM, "")
+def outbox_vacuum(work: Work, tables: Tables) -> Waiting:
+    return []
+    yield
+
+
 @models(housekeeping.COUNT, "")
 def housekeeping_count(work: Work, tables: Tables) -> Waiting:
     return [{"dead": len(work.read(tables.letters)), "retries": len(work.read(tables.retries))}]

@@ -18,6 +18,7 @@ from service_kit.errors import Unavailable
 from service_kit.group_commit import GroupCommit, Overloaded
 from service_kit.http.application import LOG_FIELDS
 from service_kit.http.body import read_body
+from service_kit.http.endpoint import Endpoint
 from service_kit.observability.subjects import about
 from service_kit.observability.trace_context import continued_trace
 
@@ -30,6 +31,8 @@ def order_routes(
     """The routes of the API; `intake` commits concurrent requests together."""
 
     async def post_order(request: Request) -> Response:
+        if intake.full:  # before the body is read: refusing must cost less than accepting
+            raise problem_of(Overloaded())
         raw = await read_body(request)
         try:
             traceparent = continued_trace(request.headers.get("traceparent"), random)
@@ -52,8 +55,8 @@ def order_routes(
         return Response(encode_order(order), media_type=JSON)
 
     return [
-        Route("/orders", post_order, methods=["POST"]),
-        Route("/orders/{order_id}", get_order_by_id, methods=["GET"]),
+        Route("/orders", Endpoint(post_order), methods=["POST"]),
+        Route("/orders/{order_id}", Endpoint(get_order_by_id), methods=["GET"]),
     ]
 
 

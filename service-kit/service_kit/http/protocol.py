@@ -8,6 +8,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from service_kit.http.one_write import OneWrite
 from service_kit.http.problems import MEDIA_TYPE, Problem, problem_body
 
 
@@ -43,7 +44,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         self._arm(self._limits.head_seconds_max)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,0 +1,1 @@
+"""What the same machine does without us: the figures beside ours."""
