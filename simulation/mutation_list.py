@@ -127,7 +127,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no version guard on decisions",
-        11,
+        151,
         [
             Edit(
                 "simulation.database.processor_statements:states_save",
@@ -146,7 +146,7 @@ MUTATIONS = (
     ),
     Mutation(
         "mandatory is off",
-        18,
+        6,
         [
             Edit(
                 "simulation.broker.server:BrokerServer._publish",
@@ -157,7 +157,7 @@ MUTATIONS = (
     ),
     Mutation(
         "intake looks first and inserts then",
-        1,
+        2,
         [
             Edit(
                 "order_service.infrastructure.intake:PostgresIntake.insert_new",
@@ -186,7 +186,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a batch fails on its poison",
-        0,
+        3,
         [
             Edit(_WAVE, "if len(wave) > 1:", "if False:"),
             Edit(
@@ -209,7 +209,7 @@ MUTATIONS = (
     ),
     Mutation(
         "draining drops the batch in hand",
-        170,
+        10,
         [
             Edit(
                 _PROCESS,
@@ -233,7 +233,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one unit of work for two consumers",
-        9,
+        11,
         [
             Edit(_FLOW, "self.handler(),", "handler,"),
             Edit(_FLOW, "pace, outbox,", "handler = self.handler()\n    pace, outbox,"),
@@ -249,7 +249,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a duplicate of a decided order is not answered",
-        20,
+        8,
         [Edit(_DECIDE, "await uow.outbox.add([*answers, *again])", "await uow.outbox.add(answers)")],
     ),
     Mutation(
@@ -262,7 +262,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a retry is ended before it is stored again",
-        258,
+        119,
         [
             Edit(
                 "service_kit.postgres.failures:PostgresFailures.set_aside",

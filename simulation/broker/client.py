@@ -145,7 +145,8 @@ class ModelSubscription(_Link):
             self._server.acknowledge(self.connection, up_to.tag - self._stale)
 
     def waiting(self) -> int | None:
-        return len(self._buffer)
+        queue = self.connection.queue if self.connection else None
+        return None if queue is None else len(queue.waiting) + len(self._buffer)
 
     def close(self) -> None:
         super().close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from simulation.batches import hunt
 from simulation.mutation_list import MUTATIONS
 from simulation.mutations import Edit, Mutation
 from simulation.run import simulate
@@ -19,6 +20,7 @@ FAILED_ONCE = [
 ]
 SEEDS = 2000 if os.environ.get("CI") == "true" else 200
 SEEDS_A_TEST = 50
+HUNTED_SEEDS = 1000
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +43,11 @@ def test_nothing_is_lost_and_nothing_is_done_twice(first: int) -> None:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_a_known_bug_is_caught_by_its_seed(mutation: Mutation) -> None:
-    assert simulate(mutation.seed).violations == []
-    with mutation.applied():
-        assert simulate(mutation.seed).violations
-    assert simulate(mutation.seed).violations == []
+def test_a_known_bug_is_caught(mutation: Mutation) -> None:
+    """By its known seed on Python 3.11; elsewhere asyncio takes other steps, and one is looked for."""
+    caught, _ = hunt(mutation, [mutation.seed, *range(HUNTED_SEEDS)])
+    assert caught
+    assert simulate(caught.seed).violations == []
 
 
 def test_an_edit_that_fits_no_more_is_an_error() -> None:
