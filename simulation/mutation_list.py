@@ -175,7 +175,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no reconciler",
-        8,
+        7,
         [
             Edit(
                 "order_service.infrastructure.reconciler:Reconciler.run_once",

@@ -140,8 +140,8 @@ class SimulatedProcess(ABC):
         wakeup: Wakeup,
         metrics: Metrics,
         random: Random,
-    ) -> list[BackgroundService]:
-        flow = EventFlow(
+    ) -> EventFlow:
+        return EventFlow(
             settings=settings,
             database=database,
             broker=broker,
@@ -152,7 +152,6 @@ class SimulatedProcess(ABC):
             random=random,
             pace=self.world.plan.tuning.pace,
         )
-        return flow.background_services()
 
 
 class OrderProcess(SimulatedProcess):
@@ -173,7 +172,6 @@ class OrderProcess(SimulatedProcess):
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
 
-        self._intake = GroupCommit(commit, batch_max=plan.intake_rows)
         self._random = random
         self._accepting = True
 
@@ -185,7 +183,10 @@ class OrderProcess(SimulatedProcess):
             events_per_message=plan.events_per_message,
             inbox_retention_days=plan.inbox_retention_days,
         )
-        services = self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
+        flow = self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
+        services = flow.background_services()
+        admission = flow.back_pressure.admission
+        self._intake = GroupCommit(commit, batch_max=plan.intake_rows, admission=admission)
         if plan.reconcile_after_seconds is not None:
             uow = OrderUnitOfWork(database, wakeup)
             after = plan.reconcile_after_seconds
@@ -263,7 +264,8 @@ class ProcessorProcess(SimulatedProcess):
             events_per_message=plan.events_per_message,
             inbox_retention_days=plan.inbox_retention_days,
         )
-        return self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
+        flow = self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
+        return flow.background_services()
 
 
 @cache

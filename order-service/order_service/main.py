@@ -65,7 +65,7 @@ async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterato
             random=random,
             on_reemitted=metrics.count_reemitted,
         )
-        intake = GroupCommit(commit)
+        intake = GroupCommit(commit, admission=flow.back_pressure.admission)
         metrics.intake_waiting.set_function(lambda: intake.waiting)
         flow.show_connections()
         yield ServiceParts(

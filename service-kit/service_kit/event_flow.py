@@ -1,10 +1,11 @@
 """The background services that every service with an outbox and a queue runs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from service_kit.back_pressure import BackPressure
 from service_kit.broker import Broker, Subscription
 from service_kit.consumer import Consumer, Handler
 from service_kit.errors import StartupError
@@ -46,7 +47,8 @@ class EventFlow:
     """One service's way of events: outbox → broker, and queue or due retry → handler.
 
     `handler` makes one for each of the two consumers: they run at the same time, and a unit of work is for
-    one at a time. `subject_field` is what events and log lines call the subject.
+    one at a time. `subject_field` is what events and log lines call the subject. `back_pressure` is for
+    whoever writes to the outbox more than the queue makes it write.
     """
 
     settings: Settings
@@ -58,6 +60,7 @@ class EventFlow:
     metrics: Metrics
     random: Random
     pace: Pace = Pace()
+    back_pressure: BackPressure = field(default_factory=BackPressure)
     subject_field: str = "subject"
 
     def background_services(self) -> list[BackgroundService]:
@@ -74,6 +77,7 @@ class EventFlow:
                 metrics=self.metrics,
                 settings=relay_settings,
                 subject_field=self.subject_field,
+                back_pressure=self.back_pressure,
                 random=self.random,
             ),
             *(

@@ -15,12 +15,15 @@ class Overloaded(ServiceKitError):
     """More requests wait than may wait; nothing was done."""
 
 
+async def _at_once() -> None: ...
+
+
 class GroupCommit(Generic[T, R]):
     """Gathers items while earlier ones are being committed.
 
     `commit` takes up to `batch_max` items in one transaction and returns a result for each, in order. At most
-    `flushes_max` commits run at a time, each starting as soon as an earlier one returns, and at most
-    `waiting_max` items wait for theirs.
+    `flushes_max` commits run at a time, each starting as soon as an earlier one returns and `admission` does,
+    and at most `waiting_max` items wait for theirs.
     """
 
     def __init__(
@@ -30,11 +33,13 @@ class GroupCommit(Generic[T, R]):
         batch_max: int = 256,
         flushes_max: int = 2,
         waiting_max: int = 1024,
+        admission: Callable[[], Awaitable[None]] = _at_once,
     ) -> None:
         self._commit = commit
         self._batch_max = batch_max
         self._flushes_max = flushes_max
         self._waiting_max = waiting_max
+        self._admission = admission
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
 
@@ -67,8 +72,10 @@ class GroupCommit(Generic[T, R]):
         assert flush
         try:
             while self._waiting:
+                await self._admission()
                 size = min(self._batch_max, len(self._waiting))
-                await self._commit_batch([self._waiting.popleft() for _ in range(size)])
+                if size:  # another flush may have taken all meanwhile
+                    await self._commit_batch([self._waiting.popleft() for _ in range(size)])
         finally:
             # Not in a callback of the task: who submits before that runs would wait for nobody.
             self._flushes.discard(flush)

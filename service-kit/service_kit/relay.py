@@ -9,6 +9,7 @@ from typing import ClassVar
 import structlog
 
 from service_kit import failpoints
+from service_kit.back_pressure import BackPressure
 from service_kit.broker import Publisher, PublishOutcome
 from service_kit.errors import BrokerUnavailable, MessageRejected
 from service_kit.lifecycle import BackgroundService, Wakeup
@@ -61,10 +62,12 @@ class Relay(BackgroundService):
         metrics: Metrics,
         settings: RelaySettings = RelaySettings(),
         subject_field: str = "subject",
+        back_pressure: BackPressure | None = None,
         random: Random | None = None,
     ) -> None:
         super().__init__(random)
         self._outbox = outbox
+        self._back_pressure = back_pressure or BackPressure()
         self._publisher = publisher
         self._wakeup = wakeup
         self._metrics = metrics
@@ -76,10 +79,15 @@ class Relay(BackgroundService):
         await self.until_stopped(self._publisher.ready())
         if self.stopping:
             return
-        for event_type in self._closed.due():
-            if not await self._relay_batch(1, only=event_type):
-                self._closed.open(event_type)  # nothing is left to probe it with
-        if await self._relay_batch(self._settings.batch_rows) < self._settings.batch_rows:
+        behind = False
+        try:
+            for event_type in self._closed.due():
+                if not await self._relay_batch(1, only=event_type):
+                    self._closed.open(event_type)  # nothing is left to probe it with
+            behind = await self._relay_batch(self._settings.batch_rows) == self._settings.batch_rows
+        finally:
+            self._back_pressure.turn_ended(behind=behind)
+        if not behind:
             pause_seconds = min(self._settings.poll_seconds, self._closed.seconds_to_next_probe())
             await self.until_stopped(self._wakeup.wait(pause_seconds))
 

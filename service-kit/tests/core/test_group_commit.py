@@ -164,3 +164,14 @@ async def test_a_commit_that_forgets_a_result_leaves_no_caller_waiting() -> None
     group = GroupCommit(commit)
     results = await asyncio.gather(*(group.submit(number) for number in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [ValueError] * 3
+
+
+async def test_a_flush_waits_to_be_admitted_and_items_gather_meanwhile(virtual_time: VirtualTime) -> None:
+    async def admission() -> None:
+        await asyncio.sleep(5)
+
+    commits = Commits()
+    group = GroupCommit(commits, flushes_max=2, admission=admission)
+    await asyncio.gather(*(group.submit(number) for number in range(4)))
+    assert commits.batches == [[0, 1, 2, 3]]
+    assert virtual_time.seconds == 6

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from service_kit.back_pressure import BackPressure
 from service_kit.broker import PublishOutcome
 from service_kit.errors import BrokerUnavailable, MessageRejected
 from service_kit.lifecycle import Wakeup
@@ -402,6 +403,45 @@ async def test_a_culprit_within_an_array_is_found(virtual_time: VirtualTime) -> 
         await virtual_time.settle()
     assert sorted(world.published) == [0, 1, 2, 3, 4, 6, 7]
     assert (world.waiting, world.attempts) == ([5], [1])
+
+
+# back-pressure
+
+
+class Turns(BackPressure):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[bool] = []
+
+    def turn_ended(self, *, behind: bool) -> None:
+        self.told.append(behind)
+        super().turn_ended(behind=behind)
+
+
+async def test_back_pressure_is_told_of_each_turn_and_never_held_by_an_outage(world: World) -> None:
+    turns = Turns()
+    settings = RelaySettings(batch_rows=2)
+    relay = Relay(
+        world.outbox,
+        world.publisher,
+        wakeup=world.wakeup,
+        metrics=world.metrics,
+        settings=settings,
+        back_pressure=turns,
+    )
+    world.wakeup.notify()
+    await world.add(*events(5))
+    for _ in range(3):
+        await relay.run_once()
+    assert turns.told == [True, True, False]
+    await world.add(*events(5))
+    await relay.run_once()
+    world.publisher.answer = failing(BrokerUnavailable())
+    with pytest.raises(BrokerUnavailable):
+        await relay.run_once()
+    assert turns.told[3:] == [True, False]
 
 
 # outages
