@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 else:
     Connection = PoolConnectionProxy
 
-# Data exception, integrity constraint violation, program limit exceeded: the fault of what was written.
+# Cardinality violation (a row twice in one statement), data exception, integrity constraint violation, program
+# limit exceeded: the fault of what was written.
 # Everything else a server can say (shutting down, out of disk, deadlock, read-only after a failover, a
 # table that is not migrated yet) would be said of any message, and so is an outage.
-_FAULTS_OF_THE_MESSAGE = {"22", "23", "54"}
+_FAULTS_OF_THE_MESSAGE = {"21", "22", "23", "54"}
 _CONNECT_TIMEOUT_SECONDS = 5.0
 
 # Our statements find rows by an index. Of a table that is new the planner does not know that it will grow: it

@@ -153,6 +153,16 @@ async def test_what_is_not_migrated_yet_is_an_outage(single: Database, statement
     assert await count(single) == 0
 
 
+async def test_a_row_twice_in_one_statement_is_no_outage(single: Database) -> None:
+    twice = """
+        INSERT INTO processed_inbox (event_key) VALUES ('a'), ('a')
+        ON CONFLICT (event_key) DO UPDATE SET processed_at = now()
+    """
+    with pytest.raises(asyncpg.CardinalityViolationError):
+        async with single.connection() as connection:
+            await connection.execute(twice)
+
+
 async def test_a_primary_that_became_a_standby_is_an_outage_and_left(single: Database) -> None:
     pid = await backend(single)
     with pytest.raises(DatabaseUnavailable, match="read-only"):
