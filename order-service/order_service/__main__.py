@@ -1,19 +1,10 @@
 """The entry of the command, which loads everything else: `python -m order_service` is the same."""
 
-from collections.abc import Callable
-from typing import NoReturn
-
 from service_kit.quiet_start import start
 
 
-def main() -> NoReturn:
-    start(_load)
-
-
-def _load() -> Callable[[], NoReturn]:
-    from order_service.main import cli
-
-    return cli
+def main() -> None:
+    start("order_service.main")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from collections import deque
 class BackPressure:
     """Holds commits back while the relay is behind and gets on.
 
-    While it is behind, each of its turns lets one commit go: less comes in than goes out, and the backlog
-    shrinks. A relay that gets nothing done holds nobody up: in an outage orders are accepted all the same.
+    While it is behind, each of its turns lets one commit go. With commits smaller than the relay's claims
+    less comes in than goes out, and the backlog shrinks. A relay that gets nothing done for `patience_seconds`
+    holds nobody up: in an outage orders are accepted all the same.
     """
 
     def __init__(self, *, patience_seconds: float = 3.0) -> None:
@@ -32,8 +33,9 @@ class BackPressure:
         self._held.append(turn)
         try:
             while not turn.done():
-                await asyncio.wait({turn}, timeout=self._patience_seconds)
-                if loop.time() - self._last_turn_at >= self._patience_seconds:
+                patience_ends_at = self._last_turn_at + self._patience_seconds
+                await asyncio.wait({turn}, timeout=max(0.0, patience_ends_at - loop.time()))
+                if loop.time() >= self._last_turn_at + self._patience_seconds:
                     self.turn_ended(behind=False)
         finally:
             turn.cancel()  # who was cancelled takes nobody's turn

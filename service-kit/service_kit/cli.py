@@ -63,8 +63,10 @@ def run(
         arguments = _parser(commands).parse_args(argv)
         known = commands.also_known_settings
         settings, warnings = read_settings(commands.settings, environ, also_known=known)
-        logs_to = sys.stdout if arguments.command == "serve" else sys.stderr
-        configure_logs(settings.log_level, settings.service_name, stream=logs_to)
+        serves = arguments.command == "serve"
+        logs_to = sys.stdout if serves else sys.stderr
+        # What an operator discards is told in the log alone: there every line counts.
+        configure_logs(settings.log_level, settings.service_name, stream=logs_to, limited=serves)
         for warning in warnings:
             log.warning("setting_unknown", detail=warning)
         failpoints.arm(environ)

@@ -2,17 +2,16 @@
 
 import os
 import signal
-from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
-from typing import NoReturn
 
 _INTERRUPTED = 130
 
 
-def start(load: Callable[[], Callable[[], NoReturn]]) -> NoReturn:
-    """Load a command line and run it. Until it is loaded, SIGINT ends the process quietly with 130."""
+def start(module: str) -> None:
+    """Load `module` and run its `cli`. Until it is loaded, SIGINT ends the process quietly with 130."""
     previous = signal.signal(signal.SIGINT, _leave)
-    command = load()
+    command = import_module(module).cli
     signal.signal(signal.SIGINT, previous)
     command()
 

@@ -7,7 +7,8 @@ from typing import Any
 class OneWrite:
     """A transport that keeps what is written until the event loop's next turn, and then writes it at once.
 
-    uvicorn writes head and body apart. Closing writes what is kept; everything else is the transport's own.
+    uvicorn writes head and body apart. Closing writes what is kept; everything else is the transport's own,
+    and what would write by another way than `write` is not there.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -27,7 +28,10 @@ class OneWrite:
     def _write_kept(self) -> None:
         if self._kept:
             data, self._kept = b"".join(self._kept), []
-            self._transport.write(data)
+            if not self._transport.is_closing():  # the client may be gone by now
+                self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("write"):
+            raise AttributeError(name)
         return getattr(self._transport, name)

@@ -20,17 +20,20 @@ _TALKATIVE = ("uvicorn.access", "httpx", "httpcore", "aiormq", "aio_pika")
 _OURS = "service_kit.configure_logs"
 
 
-def configure_logs(level: str, service_name: str, *, stream: TextIO | None = None) -> None:
+def configure_logs(
+    level: str, service_name: str, *, stream: TextIO | None = None, limited: bool = True
+) -> None:
     """Send all logs from `level` up to `stream` (stdout). May be repeated: the last call counts.
 
     `service_name` is on every line that has no `service` bound (`structlog.contextvars`), as each service of
-    a process that holds several has. An event that comes too often is cut short: see LineLimit.
+    a process that holds several has. `limited`: an event that comes too often is cut short (see LineLimit).
     """
     output = stream or sys.stdout
     shared = _shared(service_name)
     handler = _Handler(output)
     handler.set_name(_OURS)
-    handler.addFilter(LineLimit())
+    if limited:
+        handler.addFilter(LineLimit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=_last(output.isatty()), foreign_pre_chain=[*shared, _which_library]

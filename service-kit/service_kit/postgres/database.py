@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 else:
     Connection = PoolConnectionProxy
 
-# Cardinality violation (a row twice in one statement), data exception, integrity constraint violation, program
-# limit exceeded: the fault of what was written.
+# Cardinality violation (a row twice in one statement), data exception, integrity constraint violation,
+# program limit exceeded: the fault of what was written.
 # Everything else a server can say (shutting down, out of disk, deadlock, read-only after a failover, a
 # table that is not migrated yet) would be said of any message, and so is an outage.
 _FAULTS_OF_THE_MESSAGE = {"21", "22", "23", "54"}

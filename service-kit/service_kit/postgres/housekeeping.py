@@ -54,13 +54,16 @@ DEAD_ROWS = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'outbox'::
 
 # Nobody waits for it, and it waits for nobody: shrinking the file, which takes a lock, is left to autovacuum.
 VACUUM = "VACUUM (SKIP_LOCKED, TRUNCATE off) outbox"
+_VACUUM_SECONDS_MAX = 3600.0
+_NOT_VACUUMED = "an old transaction or a replication slot holds them, or the role does not own the table"
 
 
 class OutboxVacuum(BackgroundService):
     """Makes room in the outbox for new rows as soon as `dead_rows_max` of the old ones are gone.
 
     Autovacuum looks at a database once a minute by default: at 3,000 events a second it would find 180,000
-    dead rows, and a table that grew by a hundred megabytes meanwhile.
+    dead rows, and a table that grew by a hundred megabytes meanwhile. The role needs to own the table. Rows
+    that could not be removed, since an old transaction may still see them, are not tried again by themselves.
     """
 
     name: ClassVar[str] = "outbox_vacuum"
@@ -77,11 +80,17 @@ class OutboxVacuum(BackgroundService):
         self._database = database
         self._dead_rows_max = dead_rows_max
         self._interval_seconds = interval_seconds
+        self._not_removed = 0
 
     async def run_once(self) -> None:
         async with self._database.connection() as connection:
-            if (await connection.fetchval(DEAD_ROWS) or 0) > self._dead_rows_max:
-                await connection.execute(VACUUM)
+            dead: int = await connection.fetchval(DEAD_ROWS) or 0
+            self._not_removed = min(self._not_removed, dead)
+            if dead > self._not_removed + self._dead_rows_max:
+                await self.until_stopped(connection.execute(VACUUM, timeout=_VACUUM_SECONDS_MAX))
+                self._not_removed = await connection.fetchval(DEAD_ROWS) or 0
+                if self._not_removed >= dead:
+                    log.warning("outbox_not_vacuumed", dead_rows=dead, hint=_NOT_VACUUMED)
         await self.pause(self._interval_seconds)
 
 

@@ -3,6 +3,8 @@
 import asyncio
 from typing import cast
 
+import pytest
+
 from service_kit.http.one_write import OneWrite
 from service_kit.testing.eventually import eventually
 
@@ -58,3 +60,18 @@ async def test_everything_else_is_the_transports_own() -> None:
     assert not transport.is_closing()
     transport.close()
     assert transport.is_closing()
+
+
+async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
+    recorded = Recorded()
+    transport = _one_write(recorded)
+    transport.write(b"too late")
+    recorded.calls.append("close")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert recorded.calls == ["close"]
+
+
+async def test_no_other_way_of_writing_goes_past_what_is_kept() -> None:
+    with pytest.raises(AttributeError):
+        _one_write(Recorded()).writelines([b"past"])

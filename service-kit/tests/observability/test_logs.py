@@ -166,3 +166,12 @@ def test_a_reader_that_is_gone_costs_nothing_but_the_line(
     log.info("service_ready")
 
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("limited", "lines"), [(True, 20), (False, 50)])
+def test_a_command_tells_of_all_that_it_does_and_a_service_is_cut_short(limited: bool, lines: int) -> None:
+    stream = io.StringIO()
+    configure_logs("INFO", "order-service", stream=stream, limited=limited)
+    for number in range(50):
+        structlog.get_logger().info("dead_letter_discarded", id=number)
+    assert len(stream.getvalue().splitlines()) == lines

@@ -1,5 +1,7 @@
 """The outbox is vacuumed when many of its rows are dead, and only then."""
 
+from structlog.testing import capture_logs
+
 from service_kit.postgres.database import Database
 from service_kit.postgres.housekeeping import DEAD_ROWS, OutboxVacuum
 from service_kit.testing.eventually import eventually
@@ -46,3 +48,16 @@ async def _leave_dead_rows(database: Database, count: int) -> None:
 async def _value(database: Database, sql: str) -> int:
     async with database.connection() as connection:
         return int(await connection.fetchval(sql) or 0)
+
+
+async def test_what_an_old_transaction_holds_is_told_once_and_not_tried_again(database: Database) -> None:
+    vacuum = OutboxVacuum(database, dead_rows_max=49, interval_seconds=0)
+    async with database.transaction() as old:
+        await old.fetchval("SELECT txid_current()")
+        await _leave_dead_rows(database, 50)
+        with capture_logs() as told:
+            await vacuum.run_once()
+            before = await _value(database, VACUUMED)
+            await vacuum.run_once()
+        assert await _value(database, VACUUMED) == before
+    assert [line["event"] for line in told] == ["outbox_not_vacuumed"]
