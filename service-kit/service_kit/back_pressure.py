@@ -8,8 +8,8 @@ class BackPressure:
     """Holds commits back while the relay is behind and gets on.
 
     While it is behind, each of its turns lets one commit go. With commits smaller than the relay's claims
-    less comes in than goes out, and the backlog shrinks. A relay that gets nothing done for `patience_seconds`
-    holds nobody up: in an outage orders are accepted all the same.
+    less comes in than goes out, and the backlog shrinks. A relay that gets nothing done for
+    `patience_seconds` holds nobody up: in an outage orders are accepted all the same.
     """
 
     def __init__(self, *, patience_seconds: float = 3.0) -> None:

@@ -89,8 +89,8 @@ class OutboxVacuum(BackgroundService):
             if dead > self._not_removed + self._dead_rows_max:
                 await self.until_stopped(connection.execute(VACUUM, timeout=_VACUUM_SECONDS_MAX))
                 self._not_removed = await connection.fetchval(DEAD_ROWS) or 0
-                if self._not_removed >= dead:
-                    log.warning("outbox_not_vacuumed", dead_rows=dead, hint=_NOT_VACUUMED)
+                if self._not_removed > self._dead_rows_max:
+                    log.warning("outbox_not_vacuumed", dead_rows=self._not_removed, hint=_NOT_VACUUMED)
         await self.pause(self._interval_seconds)
 
 
