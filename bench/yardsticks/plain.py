@@ -12,7 +12,6 @@ from asyncpg import Connection
 from acceptance.http_client import request
 from bench.generator import load, module_environment
 from bench.load.spec import LoadSpec
-from bench.plain import tables
 from bench.scenarios.scenario import Bench, Figures, Scenario
 from bench.servers import connected
 from bench.watch import pending
@@ -56,9 +55,6 @@ async def _services(bench: Bench, poll_seconds: float) -> AsyncIterator[tuple[in
         orders = await stack.enter_async_context(servers.database("orders", template=False))
         processor = await stack.enter_async_context(servers.database("processor", template=False))
         connection = await stack.enter_async_context(connected(orders))
-        await connection.execute(tables.ORDERS)
-        async with connected(processor) as other:
-            await other.execute(tables.PROCESSOR)
         stack.push_async_callback(_delete, servers.rabbitmq_url, exchange)
         for name, dsn in (("processor", processor), ("orders", orders)):
             process = await programs.launch(
