@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psutil
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bench.machine import machine
 from bench.results import Results
@@ -32,8 +32,9 @@ async def run_all(scenarios: Sequence[Scenario], lengths: Lengths, console: Cons
             for scenario in scenarios
             if scenario.repeated or number == lengths.repeats - 1
         ]
-        with _progress(console) as progress:
-            bar = progress.add_task("", total=sum(scenario.seconds(lengths) for scenario in plan))
+        seconds = sum(scenario.seconds(lengths) for scenario in plan)
+        with _progress(console, seconds) as progress:
+            bar = progress.add_task("", total=seconds)
             for scenario in plan:
                 bench = Bench(started, lengths, _teller(progress, bar, scenario), results.runs)
                 await _run(scenario, bench, results, progress)
@@ -61,13 +62,12 @@ async def _run(scenario: Scenario, bench: Bench, results: Results, progress: Pro
     progress.console.print(f"{scenario.name}: {took:.0f} s", markup=False, highlight=False)
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Console, seconds: float) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
-        TextColumn("of about"),
-        TimeRemainingColumn(),
+        TextColumn(f"of about {timedelta(seconds=round(seconds))}"),
         console=console,
     )
 

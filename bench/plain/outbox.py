@@ -1,37 +1,36 @@
-"""The plain relay: look each `poll_seconds`, publish row by row, a connection for each."""
+"""The usual relay: look each `poll_seconds`, publish event by event, and commit each."""
 
 import asyncio
+import logging
+from datetime import UTC, datetime
 
 import aio_pika
-import asyncpg
+from sqlalchemy import select
+
+from bench.plain.broker import publish
+from bench.plain.models import OutboxEvent, Sessions
+
+_BATCH_EVENTS = 100
 
 
-async def relay(pool: asyncpg.Pool, url: str, exchange_name: str, poll_seconds: float) -> None:
+async def relay(sessions: Sessions, url: str, exchange_name: str, poll_seconds: float) -> None:
+    """Without end. It rests only when it found nothing, or when the broker refused."""
     while True:
-        rows = await pool.fetch(
-            "SELECT id, event_type, payload::text AS payload FROM outbox "
-            "WHERE published_at IS NULL ORDER BY id"
-        )
-        for row in rows:
-            await _publish(url, exchange_name, row["event_type"], row["payload"].encode())
-            await pool.execute("UPDATE outbox SET published_at = now() WHERE id = $1", row["id"])
-        await asyncio.sleep(poll_seconds)
+        try:
+            published = await _publish_batch(sessions, url, exchange_name)
+        except (aio_pika.exceptions.AMQPError, OSError):
+            logging.exception("publishing failed")
+            published = 0
+        if not published:
+            await asyncio.sleep(poll_seconds)
 
 
-async def _publish(url: str, exchange_name: str, routing_key: str, body: bytes) -> None:
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
-        exchange = await channel.get_exchange(exchange_name, ensure=False)
-        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
-        await exchange.publish(message, routing_key)
-
-
-async def queue(
-    connection: aio_pika.abc.AbstractConnection, exchange_name: str, routing_key: str
-) -> aio_pika.abc.AbstractQueue:
-    channel = await connection.channel()
-    await channel.set_qos(prefetch_count=10)
-    exchange = await channel.declare_exchange(exchange_name, aio_pika.ExchangeType.TOPIC, durable=True)
-    declared = await channel.declare_queue(f"{exchange_name}-{routing_key}", durable=True)
-    await declared.bind(exchange, routing_key)
-    return declared
+async def _publish_batch(sessions: Sessions, url: str, exchange_name: str) -> int:
+    async with sessions() as session:
+        unpublished = select(OutboxEvent).where(OutboxEvent.published_at.is_(None))
+        events = (await session.scalars(unpublished.order_by(OutboxEvent.id).limit(_BATCH_EVENTS))).all()
+        for event in events:
+            await publish(url, exchange_name, event.event_type, event.payload)
+            event.published_at = datetime.now(UTC)
+            await session.commit()
+    return len(events)

@@ -1,53 +1,55 @@
 """The plain processor-service: `python -m bench.plain.processor` with DSN, URL, EXCHANGE and POLL_SECONDS."""
 
 import asyncio
-import json
 import os
+from typing import Any
 
-import aio_pika
-import asyncpg
+import uvloop
+from sqlalchemy.orm import Mapped, mapped_column
 
-from bench.plain.outbox import queue, relay
+from bench.plain.broker import consume
+from bench.plain.models import Base, OutboxEvent, ProcessedEvent, Sessions, sessions
+from bench.plain.outbox import relay
+
+
+class ProcessingState(Base):
+    __tablename__ = "processing_states"
+
+    order_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    status: Mapped[str]
 
 
 async def main() -> None:
-    environment = os.environ
-    url, exchange = environment["URL"], environment["EXCHANGE"]
-    async with (
-        asyncpg.create_pool(environment["DSN"], min_size=2, max_size=10) as pool,
-        await aio_pika.connect(url) as connection,
-    ):
-        created = await queue(connection, exchange, "order.created")
-        async with asyncio.TaskGroup() as group:
-            group.create_task(relay(pool, url, exchange, float(environment["POLL_SECONDS"])))
-            group.create_task(_consume(pool, created))
+    url, exchange = os.environ["URL"], os.environ["EXCHANGE"]
+    made = await sessions(os.environ["DSN"])
+
+    async def handle(order: Any) -> None:
+        await process(made, order)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(relay(made, url, exchange, float(os.environ["POLL_SECONDS"])))
+        group.create_task(consume(url, exchange, "order.created", handle))
 
 
-async def _consume(pool: asyncpg.Pool, created: aio_pika.abc.AbstractQueue) -> None:
-    async with created.iterator() as messages:
-        async for message in messages:
-            order = json.loads(message.body)
-            async with pool.acquire() as connection, connection.transaction():
-                fresh = await connection.fetchval(
-                    "INSERT INTO processed_inbox VALUES ($1) ON CONFLICT DO NOTHING RETURNING true",
-                    f"order.created:{order['order_id']}:{order['version']}",
-                )
-                if fresh:
-                    await _decide(connection, order["order_id"], order["version"])
-            await message.ack()
-
-
-async def _decide(
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", order_id: str, version: int
-) -> None:
-    await connection.execute(
-        "INSERT INTO processing_states (order_id, version, status) VALUES ($1, $2, 'done')", order_id, version
-    )
-    answer = {"order_id": order_id, "status": "success", "fail_reason": None, "version": version + 1}
-    await connection.execute(
-        "INSERT INTO outbox (event_type, payload) VALUES ('order.processed', $1::jsonb)", json.dumps(answer)
-    )
+async def process(made: Sessions, order: Any) -> None:
+    """Once, and only if it is newer than what was processed of the order before."""
+    order_id, version = order["order_id"], order["version"]
+    event_key = f"order.created:{order_id}:{version}"
+    async with made.begin() as session:
+        if await session.get(ProcessedEvent, event_key):
+            return
+        session.add(ProcessedEvent(event_key=event_key))
+        state = await session.get(ProcessingState, order_id)
+        if state is None:
+            session.add(ProcessingState(order_id=order_id, version=version, status="done"))
+        elif state.version < version:
+            state.version, state.status = version, "done"
+        else:
+            return
+        answer = {"order_id": order_id, "status": "success", "fail_reason": None, "version": version + 1}
+        session.add(OutboxEvent(event_type="order.processed", payload=answer))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

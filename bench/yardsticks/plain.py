@@ -10,17 +10,19 @@ import aio_pika
 from asyncpg import Connection
 
 from acceptance.http_client import request
-from bench.generator import load, module_environment
+from bench.generator import Generator, load, module_environment
 from bench.load.spec import LoadSpec
-from bench.plain import tables
-from bench.scenarios.scenario import Bench, Figures, Scenario
+from bench.scenarios.scenario import Bench, Figures, Lengths, Scenario
 from bench.servers import connected
 from bench.watch import pending
 from chaos import programs
 
 POLL_SECONDS = (5.0, 0.05)
-_BACKLOG_SECONDS = 3.0
+_INTAKE_SECONDS = 3.0
 _FIRST_SECONDS_MAX = 40.0
+_LOOK_SECONDS = 0.1
+_WINDOW_POLLS = 1.5
+_FINAL = "SELECT count(*) FROM orders WHERE status <> 'pending'"
 
 
 async def run(bench: Bench) -> Figures:
@@ -28,25 +30,60 @@ async def run(bench: Bench) -> Figures:
 
 
 async def _measured(bench: Bench, poll_seconds: float) -> Figures:
-    """Accepted in a second while clients send, and final in a second of what then waits."""
+    """`rate`: final in a second while as many are posted as become final, so that the backlog does not grow;
+    `drain_rate`: of the backlog alone, while nothing is posted."""
+
+    def tell(what: str) -> None:
+        bench.tell(f"plain implementation, polling each {poll_seconds:g} s: {what}")
+
+    seconds = _window_seconds(bench.lengths, poll_seconds)
     async with _services(bench, poll_seconds) as (port, connection):
-        bench.tell(f"plain implementation, polling each {poll_seconds:g} s: accepting")
-        spec = LoadSpec(port=port, connections=64, seconds=_BACKLOG_SECONDS, prefix="plain")
-        accepted = await load(spec)
-        bench.tell(f"plain implementation, polling each {poll_seconds:g} s: finishing")
-        return {"accepted_rate": accepted.rate, "rate": await _finishing(bench, connection)}
+        tell("accepting")
+        accepted = await load(LoadSpec(port=port, connections=64, seconds=_INTAKE_SECONDS, prefix="plain"))
+        await _first_final(connection)
+        tell("as many as become final")
+        rate = await _held(connection, port, seconds)
+        tell("draining")
+        return {
+            "accepted_rate": accepted.rate,
+            "rate": rate,
+            "drain_rate": await _drained(connection, seconds),
+        }
 
 
-async def _finishing(bench: Bench, connection: Connection) -> float:
-    clock = asyncio.get_running_loop().time
-    at_first = await pending(connection)
+def _window_seconds(lengths: Lengths, poll_seconds: float) -> float:
+    """Longer than a poll, as orders become final in bursts, one after each."""
+    return max(lengths.plain_seconds, _WINDOW_POLLS * poll_seconds)
+
+
+async def _first_final(connection: Connection) -> None:
+    at_first = await _final(connection)
     async with asyncio.timeout(_FIRST_SECONDS_MAX):
-        while (begin := await pending(connection)) == at_first:
+        while await _final(connection) == at_first:
             await asyncio.sleep(0.05)
-    begun_at = clock()
-    while (left := await pending(connection)) and clock() - begun_at < bench.lengths.plain_seconds:
-        await asyncio.sleep(0.1)
-    return (begin - left) / (clock() - begun_at)
+
+
+async def _held(connection: Connection, port: int, seconds: float) -> float:
+    clock = asyncio.get_running_loop().time
+    spec = LoadSpec(port=port, connections=64, seconds=seconds, prefix="held", warm_seconds=0, allowance=0)
+    async with Generator(spec) as generator:
+        begin, begun_at = await _final(connection), clock()
+        while not await generator.ends_within(_LOOK_SECONDS):
+            generator.allow(await _final(connection) - begin)
+        await generator.result()
+        return (await _final(connection) - begin) / (clock() - begun_at)
+
+
+async def _drained(connection: Connection, seconds: float) -> float:
+    clock = asyncio.get_running_loop().time
+    begin, begun_at = await _final(connection), clock()
+    while await pending(connection) and clock() - begun_at < seconds:
+        await asyncio.sleep(_LOOK_SECONDS)
+    return (await _final(connection) - begin) / (clock() - begun_at)
+
+
+async def _final(connection: Connection) -> int:
+    return int(await connection.fetchval(_FINAL))
 
 
 @asynccontextmanager
@@ -56,9 +93,6 @@ async def _services(bench: Bench, poll_seconds: float) -> AsyncIterator[tuple[in
         orders = await stack.enter_async_context(servers.database("orders", template=False))
         processor = await stack.enter_async_context(servers.database("processor", template=False))
         connection = await stack.enter_async_context(connected(orders))
-        await connection.execute(tables.ORDERS)
-        async with connected(processor) as other:
-            await other.execute(tables.PROCESSOR)
         stack.push_async_callback(_delete, servers.rabbitmq_url, exchange)
         for name, dsn in (("processor", processor), ("orders", orders)):
             process = await programs.launch(
@@ -96,5 +130,5 @@ SCENARIO = Scenario(
     name="plain",
     story="yardstick of the whole path: a plain implementation (bench/plain)",
     run=run,
-    seconds=lambda lengths: 2 * (lengths.plain_seconds + 9),
+    seconds=lambda lengths: sum(9 + 2 * _window_seconds(lengths, poll) for poll in POLL_SECONDS),
 )
