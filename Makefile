@@ -13,8 +13,8 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos simulate mutations bench check format lint types contracts rules observability-test \
-	compose-test lock clean
+.PHONY: help setup run test chaos simulate mutations bench check format lint types contracts rules manifests \
+	observability-test compose-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ mutations: $(EVERYTHING) ## bring known bugs back, one at a time: which seed cat
 rules: $(EVERYTHING) ## check metrics, dashboard and alert rules with promtool, where there is one
 	@$(BIN)/python -m infra.checks.rules
 
+manifests: $(EVERYTHING) ## build the Kubernetes overlays, check each object against its API's schema, offline
+	@$(BIN)/python -m infra.checks.manifests $(ARGS)
+
 observability-test: $(EVERYTHING) ## show in a real Prometheus that the dashboard has data and that alerts fire
 	@$(BIN)/python -m infra.checks.observability
 
@@ -53,7 +56,7 @@ compose-test: $(EVERYTHING) ## run infra/docker-compose.yml for real: up, orders
 bench: $(EVERYTHING) ## measure everything in about 35 minutes, write bench/report.md (ARGS='--quick': under 3; '--only intake,drain')
 	@$(BIN)/python -m bench $(ARGS)
 
-check: lint types contracts rules test ## what CI runs: format, lint, types, import contracts, rules, tests
+check: lint types contracts rules manifests test ## what CI runs: format, lint, types, import contracts, rules, manifests, tests
 
 lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 	@$(BIN)/ruff format --check --quiet || { echo "the format differs: run 'make format'" >&2; exit 1; }
