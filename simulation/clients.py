@@ -3,7 +3,6 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from order_service.application.create_orders import Creation
 from order_service.domain.order import OrderId
 from service_kit.errors import Unavailable
 from service_kit.group_commit import Overloaded
@@ -31,7 +30,7 @@ async def post_until_answered(world: "World", post: Post) -> None:
             await asyncio.sleep(world.random.uniform(0.05, 1.5))
             continue
         world.note("client", f"{order.order_id}/{post.variant} at {process.name}: {outcome.creation.value}")
-        world.oracle.answered(post, outcome.creation is not Creation.CONFLICT, outcome.order, before)
+        world.oracle.answered(post, outcome.creation, outcome.order, before)
         return
 
 

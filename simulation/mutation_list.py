@@ -271,4 +271,37 @@ MUTATIONS = (
             )
         ],
     ),
+    Mutation(
+        "a repeated order is answered as new",
+        0,
+        [
+            Edit(
+                "order_service.application.create_orders:_compare",
+                "Creation.REPLAYED if",
+                "Creation.CREATED if",
+            )
+        ],
+    ),
+    Mutation(
+        "decisions are given to their neighbours",
+        0,
+        [
+            Edit(
+                _DECIDE,
+                "await policy.decide([item.order for item in fresh])",
+                "reversed(await policy.decide([item.order for item in fresh]))",
+            )
+        ],
+    ),
+    Mutation(
+        "an order is stored without its event",
+        0,
+        [
+            Edit(
+                "order_service.infrastructure.intake:PostgresIntake.insert_new",
+                "[event.payload.decode() for event in events]",
+                "[event.payload.decode() for event in reversed(events)]",
+            )
+        ],
+    ),
 )

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from order_service.application.create_orders import Creation
 from order_service.domain.order import Order
+from processor_service.domain.rules import BUILT_IN_RULES, RANDOM_FAILURE
 from service_kit.broker import PublishOutcome
 from service_kit.message import Message
 from simulation.broker.faults import REJECTION
@@ -32,6 +35,7 @@ class Oracle:
         self._plan = plan
         self._trace = trace
         self._clock = clock
+        self._created: set[str] = set()
         self._seen_versions: dict[str, int] = {}
         self._bodies: dict[str, bytes] = {}
         self._confirmed: set[str] = set()
@@ -50,9 +54,14 @@ class Oracle:
 
     # what clients see
 
-    def answered(self, post: Post, accepted: bool, order: Order, before: int) -> None:
+    def answered(self, post: Post, creation: Creation, order: Order, before: int) -> None:
         self._trace.events += 1
         id = order_id(post.number)
+        accepted = creation is not Creation.CONFLICT
+        if creation is Creation.CREATED:
+            if id in self._created:
+                self.violation(f"{id} was answered as new twice")
+            self._created.add(id)
         asked = parsed_order(post.number, post.variant)
         stored = self._orders.orders.rows.get(id)
         if stored is None or stored.values is None:
@@ -81,7 +90,7 @@ class Oracle:
         self._trace.events += 1
         for table, key, old, new in changes:
             if table == "orders":
-                self._order_changed(key, old, new)
+                self._order_changed(key, old, new, changes)
             elif table == "processed_inbox" and new is not None:
                 self._result_accepted(key, changes)
             else:
@@ -97,11 +106,13 @@ class Oracle:
             else:
                 self._stored("states", table, key, old, new, changes)
 
-    def _order_changed(self, id: str, old: Values | None, new: Values | None) -> None:
+    def _order_changed(self, id: str, old: Values | None, new: Values | None, changes: list[Change]) -> None:
         if new is None:
             self.violation(f"{id} was deleted")
             return
         if old is None:
+            if not any(_tells_of(id, new, change) for change in changes):
+                self.violation(f"{id} was stored without its event")
             return
         if any(old[name] != new[name] for name in ("customer_id", "items", "amount")):
             self.violation(f"the contents of {id} were changed")
@@ -265,6 +276,8 @@ class Oracle:
             order["fail_reason"],
         ):
             return [f"{id} is {order['status']}, and decided was {decision}"]
+        if not _fits(order["fail_reason"], parsed_order(int(id.removeprefix("o-")), self.accepted[id])):
+            return [f"{id} is {order['status']} for {order['fail_reason']!r}, against the rules"]
         return []
 
     def _letter_problems(self) -> list[str]:
@@ -282,6 +295,25 @@ def _subject(key: str) -> tuple[str, int]:
     _, _, rest = key.partition(":")
     id, _, version = rest.rpartition(":")
     return id, int(version) if version.isdigit() else 0
+
+
+def _tells_of(id: str, order: Values, change: Change) -> bool:
+    """Whether `change` writes the event of this order, with the contents that are stored."""
+    table, _, old, new = change
+    if table != "outbox" or old is not None or new is None:
+        return False
+    body = msgspec.json.decode(new["payload"])
+    items = msgspec.json.decode(order["items"])
+    return bool(
+        (body["order_id"], body["items"], Decimal(str(body["amount"]))) == (id, items, order["amount"])
+    )
+
+
+def _fits(fail_reason: str | None, order: Order) -> bool:
+    """Whether the rules decide so about this order, and not about one of its neighbours."""
+    skus = {item.sku for item in order.items}
+    reasons = [rule.fail_reason for rule in BUILT_IN_RULES if not rule.skus.isdisjoint(skus)]
+    return fail_reason == reasons[0] if reasons else fail_reason in (None, RANDOM_FAILURE)
 
 
 def _after(tables: Tables, table: str, id: str, changes: list[Change]) -> Values | None:

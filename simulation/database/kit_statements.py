@@ -17,7 +17,7 @@ def moment(seconds: float) -> datetime:
     return _BEGINNING + timedelta(seconds=seconds)
 
 
-@models(outbox.ADD, "")
+@models(outbox.ADD, "46123a24")
 def outbox_add(
     work: Work, tables: Tables, types: Sequence[str], payloads: Sequence[str], traces: Sequence[str | None]
 ) -> Waiting:
@@ -55,7 +55,7 @@ def _uuid(prefix: str, id: int) -> str:
     return f"{prefix.encode().hex():0<8.8}-0000-4000-8000-{id:012x}"
 
 
-@models(outbox.CLAIM, "")
+@models(outbox.CLAIM, "9805e0f5")
 def outbox_claim(
     work: Work, tables: Tables, limit: int, only: str | None, excluding: Sequence[str]
 ) -> Waiting:
@@ -82,13 +82,13 @@ def outbox_claim(
     return claimed
 
 
-@models(outbox.REMOVE, "")
+@models(outbox.REMOVE, "a63ebc80")
 def outbox_remove(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     yield from _delete(work, tables.outbox, ids)
     return []
 
 
-@models(outbox.POSTPONE, "")
+@models(outbox.POSTPONE, "24071019")
 def outbox_postpone(
     work: Work, tables: Tables, ids: Sequence[int], reasons: Sequence[str], delays: Sequence[float]
 ) -> Waiting:
@@ -100,7 +100,7 @@ def outbox_postpone(
     return []
 
 
-@models(outbox.BURY, "")
+@models(outbox.BURY, "06141895")
 def outbox_bury(work: Work, tables: Tables, ids: Sequence[int], reasons: Sequence[str]) -> Waiting:
     for row, reason in zip(_present(tables, ids), reasons, strict=True):
         values = (yield from work.lock(row)) if row else None
@@ -132,7 +132,7 @@ def _new_letter(work: Work, tables: Tables, content: Values) -> Values:
     return {"id": tables.letters.next_id(), **content, **seen}
 
 
-@models(outbox.BACKLOG, "")
+@models(outbox.BACKLOG, "76a14432")
 def outbox_backlog(work: Work, tables: Tables) -> Waiting:
     rows = [values for _, values in work.read(tables.outbox)]
     oldest = min(rows, key=lambda values: values["id"])["created_at"] if rows else None
@@ -140,14 +140,14 @@ def outbox_backlog(work: Work, tables: Tables) -> Waiting:
     yield
 
 
-@models(outbox.LAG, "")
+@models(outbox.LAG, "66f0a43b")
 def outbox_lag(work: Work, tables: Tables) -> Waiting:
     rows = [values for _, values in work.read(tables.outbox)]
     return [{"lag": work.now - min(rows, key=lambda v: v["id"])["created_at"]}] if rows else []
     yield
 
 
-@models(inbox.ACCEPT, "")
+@models(inbox.ACCEPT, "55a0d8c1")
 def inbox_accept(work: Work, tables: Tables, keys: Sequence[str]) -> Waiting:
     accepted: Records = []
     for key in sorted(keys):
@@ -159,12 +159,12 @@ def inbox_accept(work: Work, tables: Tables, keys: Sequence[str]) -> Waiting:
     return accepted
 
 
-@models(failures.END, "")
+@models(failures.END, "98aa38ea")
 def retries_end(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     return (yield from _delete(work, tables.retries, ids))
 
 
-@models(failures.POSTPONE, "")
+@models(failures.POSTPONE, "e0d94735")
 def retries_postpone(work: Work, tables: Tables, *columns: Sequence[Any]) -> Waiting:
     names = ("event_key", "event_type", "body", "message_id", "headers", "attempts", "last_error")
     for item in sorted(zip(*columns, strict=True), key=lambda item: item[0]):
@@ -181,7 +181,7 @@ def retries_postpone(work: Work, tables: Tables, *columns: Sequence[Any]) -> Wai
     return []
 
 
-@models(failures.BURY, "")
+@models(failures.BURY, "0da3260d")
 def letters_bury(work: Work, tables: Tables, key: str, *columns: Any) -> Waiting:
     event_type, body, message_id, headers, attempts, reason, payload = columns
     if payload is not None and "\\u0000" in payload:
@@ -206,14 +206,14 @@ def letters_bury(work: Work, tables: Tables, key: str, *columns: Any) -> Waiting
     return []
 
 
-@models(failures.POSTPONED, "")
+@models(failures.POSTPONED, "460158bb")
 def retries_postponed(work: Work, tables: Tables, keys: Sequence[str]) -> Waiting:
     rows = (tables.retries.rows.get(key) for key in sorted(set(keys)))
     return [{"event_key": row.key} for row in rows if row and work.visible(row)]
     yield
 
 
-@models(failures.LEASE, "")
+@models(failures.LEASE, "b2396c40")
 def retries_lease(work: Work, tables: Tables, limit: int, lease_seconds: float) -> Waiting:
     due = [item for item in work.read(tables.retries) if item[1]["due_at"] <= work.now]
     due.sort(key=lambda item: item[1]["due_at"])
@@ -230,7 +230,7 @@ def retries_lease(work: Work, tables: Tables, limit: int, lease_seconds: float) 
     return leased
 
 
-@models(dead_letters.LIST, "")
+@models(dead_letters.LIST, "479348e8")
 def letters_list(work: Work, tables: Tables, after_id: int, limit: int) -> Waiting:
     letters = [values for _, values in work.read(tables.letters) if values["id"] > after_id]
     letters.sort(key=lambda values: values["id"])
@@ -238,18 +238,18 @@ def letters_list(work: Work, tables: Tables, after_id: int, limit: int) -> Waiti
     yield
 
 
-@models(dead_letters.GET, "")
+@models(dead_letters.GET, "0ad3f6f5")
 def letters_get(work: Work, tables: Tables, id: int) -> Waiting:
     return [values for _, values in work.read(tables.letters) if values["id"] == id]
     yield
 
 
-@models(dead_letters.DISCARD, "")
+@models(dead_letters.DISCARD, "dbace9f4")
 def letters_discard(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     return (yield from _delete(work, tables.letters, ids))
 
 
-@models(dead_letters.REPLAY, "")
+@models(dead_letters.REPLAY, "2e9ba0e0")
 def letters_replay(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     letters = yield from _delete(work, tables.letters, ids)
     for letter in letters:
@@ -274,7 +274,7 @@ def _retry_now(work: Work, tables: Tables, letter: Values) -> Waiting:
     work.write(row, {"id": tables.retries.next_id(), **content})
 
 
-@models(housekeeping.FORGET, "")
+@models(housekeeping.FORGET, "f4bb6e13")
 def inbox_forget(work: Work, tables: Tables, days: float) -> Waiting:
     old = [
         row for row, values in work.read(tables.inbox) if values["processed_at"] < work.now - days * 86_400
@@ -287,19 +287,19 @@ def inbox_forget(work: Work, tables: Tables, days: float) -> Waiting:
     yield
 
 
-@models(housekeeping.DEAD_ROWS, "")
+@models(housekeeping.DEAD_ROWS, "119c9393")
 def outbox_dead_rows(work: Work, tables: Tables) -> Waiting:
     return [{"n_dead_tup": 0}]
     yield
 
 
-@models(housekeeping.VACUUM, "")
+@models(housekeeping.VACUUM, "86721f4a")
 def outbox_vacuum(work: Work, tables: Tables) -> Waiting:
     return []
     yield
 
 
-@models(housekeeping.COUNT, "")
+@models(housekeeping.COUNT, "950ec522")
 def housekeeping_count(work: Work, tables: Tables) -> Waiting:
     return [{"dead": len(work.read(tables.letters)), "retries": len(work.read(tables.retries))}]
     yield

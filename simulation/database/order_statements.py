@@ -12,7 +12,7 @@ from simulation.database.rows import Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
 
 
-@models(intake.INSERT_NEW, "")
+@models(intake.INSERT_NEW, "bd0223cb")
 def orders_insert_new(
     work: Work,
     tables: Tables,
@@ -53,14 +53,14 @@ def _new_order(work: Work, id: str, customer: str, items: str, amount: Decimal) 
     }
 
 
-@models(intake.FIND, "")
+@models(intake.FIND, "bc59478d")
 def orders_find(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
     rows = (tables.orders.rows.get(id) for id in sorted(set(ids)))
     return [values for row in rows if row and (values := work.visible(row))]
     yield
 
 
-@models(unit_of_work.LOCK, "")
+@models(unit_of_work.LOCK, "deae79d4")
 def orders_lock(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
     rows = [row for id in sorted(set(ids)) if (row := tables.orders.rows.get(id)) and work.visible(row)]
     locked: Records = []
@@ -72,7 +72,7 @@ def orders_lock(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
     return locked
 
 
-@models(unit_of_work.FINISH, "")
+@models(unit_of_work.FINISH, "50b56392")
 def orders_finish(
     work: Work,
     tables: Tables,
@@ -106,7 +106,7 @@ def _may_finish(values: Values, version: int) -> bool:
     return bool(values["status"] == "pending" and values["version"] < version)
 
 
-@models(unit_of_work.TAKE_OVERDUE, "")
+@models(unit_of_work.TAKE_OVERDUE, "aa2416e8")
 def orders_take_overdue(work: Work, tables: Tables, limit: int, after_seconds: float) -> Waiting:
     events = [values for _, values in work.read(tables.outbox)]
     oldest = min(events, key=lambda values: values["id"])["created_at"] if events else inf

@@ -11,14 +11,14 @@ from simulation.database.statements import Records, Tables, Waiting, Work, model
 _COLUMNS = ("order_id", "version", "status", "fail_reason", "attempt_count", "last_error")
 
 
-@models(unit_of_work.FIND, "")
+@models(unit_of_work.FIND, "bb18f040")
 def states_find(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
     rows = (tables.processing_states.rows.get(id) for id in sorted(set(ids)))
     return [values for row in rows if row and (values := work.visible(row))]
     yield
 
 
-@models(unit_of_work.SAVE, "")
+@models(unit_of_work.SAVE, "f319b3d6")
 def states_save(work: Work, tables: Tables, *columns: Sequence[Any]) -> Waiting:
     saved: Records = []
     written: set[str] = set()
