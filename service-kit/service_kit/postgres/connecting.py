@@ -1,5 +1,6 @@
-"""How connections are opened, to one of several hosts."""
+"""How connections are opened, to one of several hosts, and what is never done to one that commits."""
 
+import asyncio
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,6 +34,33 @@ class Hosts:
                 return connection
         assert last
         raise last
+
+
+class CommitsUncancelled(asyncpg.Connection):
+    """A connection that is dropped, instead of its statement cancelled, when the statement commits.
+
+    A commit that waits for a synchronous standby and is cancelled becomes visible without being replicated:
+    whoever asks again is told that it is stored, and after a fail-over it is not. A dropped session goes on
+    waiting at the server. Statements inside of a transaction are cancelled as usual: that rolls them back.
+    """
+
+    _is_committing = False
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> str:
+        self._is_committing = query.startswith("COMMIT")
+        try:
+            return await super().execute(query, *args, **options)
+        finally:
+            self._is_committing = False
+
+    def _cancel_current_command(self, *waiters: Any) -> None:
+        """What asyncpg calls after a timeout, and when the task that waits is cancelled."""
+        if self._is_committing or not self.is_in_transaction():
+            # Not at once: asyncpg is in the middle of its own bookkeeping. And not by `terminate`: the pool
+            # must find the connection closed, and not given back already.
+            asyncio.get_running_loop().call_soon(self._protocol.abort)  # type: ignore[attr-defined]
+        else:
+            super()._cancel_current_command(*waiters)  # type: ignore[misc]
 
 
 def _one_each(dsn: str) -> list[str]:

@@ -10,7 +10,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from service_kit.errors import DatabaseUnavailable
-from service_kit.postgres.connecting import Hosts
+from service_kit.postgres.connecting import CommitsUncancelled, Hosts
 
 Record = asyncpg.Record
 
@@ -50,6 +50,7 @@ class Database:
         self._pool = asyncpg.create_pool(
             plain_dsn(dsn),
             connect=Hosts(plain_dsn(dsn)).connect,
+            connection_class=CommitsUncancelled,
             min_size=0,
             max_size=connections_max,
             timeout=_CONNECT_TIMEOUT_SECONDS,
