@@ -37,15 +37,11 @@ class Member(Postgres):
 
     async def kill(self) -> None:
         """SIGKILL to the server and each of its sessions at once, as a machine that fails."""
-        self.signal(signal.SIGKILL)
+        sessions = psutil.Process(self.pid).children(recursive=True)
         await self.end(signal.SIGKILL)
-
-    def signal(self, number: signal.Signals) -> None:
-        """To the server and each of its sessions."""
-        server = psutil.Process(self.pid)
-        for process in [server, *server.children(recursive=True)]:
+        for session in sessions:
             with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+                session.kill()
 
 
 class ReplicatedPostgres:

@@ -59,7 +59,7 @@ async def _run(phase: Phase, staged: Stage, known: set[str]) -> Result:
     settled_after = clock() - load.stopped_at if is_settled else None
     judged = oracle.violations(await observed(staged, staged.before, is_settled=is_settled))
     unserved = load.unserved - unserved
-    found = [*judged, *effect.violations, *_promises(phase, effect, unserved)]
+    found = [*judged, *effect.violations, *promises(phase, effect, unserved=unserved)]
     return Result(
         phase=phase,
         effect=effect,
@@ -78,7 +78,7 @@ async def _warmed(staged: Stage) -> None:
         staged.before = await levels(staged)
 
 
-def _promises(phase: Phase, effect: Effect, unserved: int) -> list[Violation]:
+def promises(phase: Phase, effect: Effect, *, unserved: int) -> list[Violation]:
     """What is promised of a cluster beyond what the oracle knows."""
     violations: list[Violation] = []
     back = effect.back_after_seconds

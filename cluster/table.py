@@ -32,8 +32,8 @@ def print_table(results: Sequence[Result], seed: int) -> None:
         table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for result in results:
         table.add_row(*(escape(cell) for cell in cells(result)), style="red" if result.violations else "")
-    console = Console()
-    console.print(table, width=max(console.width, _WIDTH_MIN))
+    console = Console(width=max(Console().width, _WIDTH_MIN))
+    console.print(table)
     for result in results:
         for violation in result.violations[:_SHOWN_MAX]:
             console.print(f"  {result.phase.name}: {violation}", style="red", markup=False)
