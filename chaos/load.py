@@ -142,7 +142,7 @@ class Client:
         """None when the load is over before."""
         path = "/orders" if content is not None else f"/orders/{order_id}"
         clock = asyncio.get_running_loop().time
-        attempts = 0
+        attempts, told = 0, False
         while not self._load.over:
             asked_at = clock()
             attempts += 1
@@ -157,7 +157,8 @@ class Client:
                 if answer.status != 503:
                     return recorded
                 self._load.refused[503] += 1
-            self._load.unserved += attempts == len(self._urls)
+            if attempts >= len(self._urls) and not told:
+                self._load.unserved, told = self._load.unserved + 1, True
             await asyncio.sleep(_PAUSE_SECONDS)
         return None
 

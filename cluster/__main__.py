@@ -16,7 +16,7 @@ from cluster.table import print_table
 
 
 def main() -> int:
-    """0: all held; 1: not, or the test itself did not come to its end; 2: wrong usage."""
+    """0: all held; 1: not, or the test itself failed; 2: wrong usage; 130: interrupted."""
     arguments = _arguments()
     names = [name for name in arguments.phases.split(",") if name]
     if unknown := [name for name in names if name not in {phase.name for phase in PHASES}]:
@@ -30,6 +30,7 @@ def main() -> int:
     try:
         asyncio.run(_run(phases, arguments.per_second, seed, results))
     except asyncio.CancelledError:
+        print_table(results, seed)
         return 130
     except Exception:
         Console(stderr=True).print_exception()
