@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test chaos simulate mutations bench check format lint types contracts rules manifests \
-	observability-test compose-test lock clean
+	observability-test compose-test cluster-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ observability-test: $(EVERYTHING) ## show in a real Prometheus that the dashboar
 compose-test: $(EVERYTHING) ## run infra/docker-compose.yml for real: up, orders, tests inside, restarts, down
 	@$(BIN)/python -m infra.checks.compose
 
+cluster-test: $(EVERYTHING) ## lose a node of a RabbitMQ cluster, fail PostgreSQL over, update rolling, under load (PHASES=a,b SEED=)
+	@$(BIN)/python -m cluster $(if $(PHASES),--phases $(PHASES)) $(if $(SEED),--seed $(SEED))
+
 bench: $(EVERYTHING) ## measure everything in about 35 minutes, write bench/report.md (ARGS='--quick': under 3; '--only intake,drain')
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -64,7 +67,7 @@ lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 
 types: $(EVERYTHING) ## check the types, strictly
 	@$(BIN)/mypy
-	@for folder in $(TESTED:=/tests) acceptance bench chaos infra simulation tools; do $(BIN)/mypy $$folder || exit 1; done
+	@for folder in $(TESTED:=/tests) acceptance bench chaos cluster infra simulation tools; do $(BIN)/mypy $$folder || exit 1; done
 
 contracts: $(EVERYTHING) ## check who may import whom
 	@$(BIN)/lint-imports
@@ -81,7 +84,7 @@ lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
 
 clean: ## remove what was installed and cached; the data of 'make run' stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find $(TESTED) acceptance bench chaos contracts infra simulation tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(TESTED) acceptance bench chaos cluster contracts infra simulation tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(EVERYTHING): requirements/dev.txt $(SOURCES)
 	$(call install,dev.txt)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import aio_pika
@@ -24,11 +25,12 @@ class Seen:
 
 
 class Bystander:
-    """Connected directly, not through a proxy; connects again for ever."""
+    """Connected directly, not through a proxy; connects again for ever, to each of `urls` in turn."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, *urls: str, queue_type: str = "classic") -> None:
         self.seen: list[Seen] = []
-        self._url = url
+        self._urls = cycle(urls)
+        self._arguments = {"x-queue-type": "quorum"} if queue_type == "quorum" else {}
         self._listening: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         # What is done to the broker is done to us too, and is no news.
@@ -53,7 +55,7 @@ class Bystander:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _publish(self, waiting: list[tuple[str, bytes, str | None]]) -> None:
-        async with asyncio.timeout(10), await aio_pika.connect(self._url, timeout=5) as connection:
+        async with asyncio.timeout(10), await aio_pika.connect(next(self._urls), timeout=5) as connection:
             channel = await connection.channel(on_return_raises=True)
             exchange = await channel.get_exchange(EXCHANGE, ensure=False)
             while waiting:
@@ -74,7 +76,7 @@ class Bystander:
 
     async def _listen_until_lost(self) -> None:
         lost = asyncio.Event()
-        async with await aio_pika.connect(self._url, timeout=5) as connection:
+        async with await aio_pika.connect(next(self._urls), timeout=5) as connection:
             channel = await connection.channel()
             for either in (connection, channel):
                 either.close_callbacks.add(lambda *_: lost.set())
@@ -84,7 +86,7 @@ class Bystander:
     async def _consume(self, channel: AbstractChannel) -> None:
         await channel.set_qos(prefetch_count=500)
         await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
-        queue = await channel.declare_queue(QUEUE, durable=True)
+        queue = await channel.declare_queue(QUEUE, durable=True, arguments={**self._arguments})
         await queue.bind(EXCHANGE, "order.processed")
         await queue.consume(self._note)
         self._connected.set()

@@ -2,18 +2,52 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Literal, Protocol
 
 import aio_pika
 import asyncpg
 import psutil
 
 from chaos import audit
+from chaos.bystander import Bystander
 from chaos.instances import Instance
+from chaos.load import Load
 from chaos.observed import Change, Level, Observed
-from chaos.poison import Poison
-from chaos.stage import Stage
+from chaos.poison import Poison, Poisoner
+
+Side = Literal["order", "processor"]
+
+
+class Watched(Protocol):
+    """What is asked of a stage, be its servers single or clusters."""
+
+    load: Load
+    poisoner: Poisoner
+    bystander: Bystander
+    orders: list[Instance]
+    processors: list[Instance]
+
+    @property
+    def instances(self) -> list[Instance]: ...
+
+    @property
+    def loses_messages(self) -> bool: ...
+
+    def database(self, name: str) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """A superuser's connection to the server that takes writes."""
+        ...
+
+    async def queue_lengths(self) -> dict[str, int]: ...
+
+    def broker_connections(self, side: Side) -> int:
+        """Of both processes of a service."""
+        ...
+
+    async def all_ready(self, within_seconds: float) -> bool: ...
+
 
 _IN_ORDER = {"killed", "terminated", "failpoint", "terminated before it listened"}
 _DEAD = "SELECT original_event_type, body FROM dead_letter_queue"
@@ -36,7 +70,7 @@ _UNAVAILABLE = (
 )
 
 
-async def settled(stage: Stage, *, within_seconds: float) -> bool:
+async def settled(stage: Watched, *, within_seconds: float) -> bool:
     """Wait until all is ready, nothing waits anywhere and all poison is set aside; False when it does not."""
     try:
         async with asyncio.timeout(within_seconds):
@@ -47,31 +81,26 @@ async def settled(stage: Stage, *, within_seconds: float) -> bool:
         return False
 
 
-async def _is_settled(stage: Stage) -> bool:
+async def _is_settled(stage: Watched) -> bool:
     with suppress(*_UNAVAILABLE):
         if any((await left(stage)).values()):
             return False
-        return stage.setup.loses_messages or len(await _dead_letters(stage)) >= len(stage.poisoner.sent)
+        return stage.loses_messages or len(await _dead_letters(stage)) >= len(stage.poisoner.sent)
     return False
 
 
-async def left(stage: Stage) -> dict[str, int]:
+async def left(stage: Watched) -> dict[str, int]:
     """Rows and messages that wait, also those delivered and not acknowledged."""
     counts: dict[str, int] = {}
     for name, queries in _LEFT.items():
         async with stage.database(name) as connection:
             counts |= {place: await connection.fetchval(query) for place, query in queries.items()}
     if not any(counts.values()):  # this question is dear
-        table = await stage.rabbitmq.control(
-            "--quiet", "--no-table-headers", "list_queues", "name", "messages"
-        )
-        for line in table.splitlines():
-            name, _, messages = line.partition("\t")
-            counts[f"queue {name}"] = int(messages)
+        counts |= {f"queue {name}": messages for name, messages in (await stage.queue_lengths()).items()}
     return counts
 
 
-async def observed(stage: Stage, before: dict[str, Level], *, is_settled: bool) -> Observed:
+async def observed(stage: Watched, before: dict[str, Level], *, is_settled: bool) -> Observed:
     async with stage.database("orders") as connection:
         orders = await connection.fetch(
             "SELECT order_id, customer_id, status, version, fail_reason FROM orders"
@@ -82,7 +111,7 @@ async def observed(stage: Stage, before: dict[str, Level], *, is_settled: bool) 
             "SELECT order_id, status, version, fail_reason FROM processing_states"
         )
         processor_changes = await _changes(connection)
-    ended = sum((instance.ended for instance in stage.instances), start=type(stage.evidence)())
+    ended = sum((instance.ended for instance in stage.instances), start=Counter[str]())
     return Observed(
         answers=stage.load.answers,
         orders={row["order_id"]: dict(row) for row in orders},
@@ -93,15 +122,15 @@ async def observed(stage: Stage, before: dict[str, Level], *, is_settled: bool) 
         dead=await _dead_letters(stage),
         poison=stage.poisoner.sent,
         seen=stage.bystander.seen,
-        loses_messages=stage.setup.loses_messages,
+        loses_messages=stage.loses_messages,
         before=before,
         after=await levels(stage),
-        ended=type(ended)({how: count for how, count in ended.items() if how not in _IN_ORDER}),
+        ended=Counter({how: count for how, count in ended.items() if how not in _IN_ORDER}),
         settled=is_settled,
     )
 
 
-async def levels(stage: Stage) -> dict[str, Level]:
+async def levels(stage: Watched) -> dict[str, Level]:
     """Of each service now."""
     return {
         "order-service": await _level(stage, stage.orders),
@@ -109,7 +138,7 @@ async def levels(stage: Stage) -> dict[str, Level]:
     }
 
 
-async def _level(stage: Stage, instances: Sequence[Instance]) -> Level:
+async def _level(stage: Watched, instances: Sequence[Instance]) -> Level:
     name = instances[0].command
     processes = [process for instance in instances if (process := instance.process)]
     async with stage.database("postgres") as connection:
@@ -119,7 +148,7 @@ async def _level(stage: Stage, instances: Sequence[Instance]) -> Level:
     return Level(
         megabytes=max((_megabytes(process) for process in processes), default=0.0),
         database_connections=count,
-        broker_connections=len((stage.brokers["orders" if name == "order-service" else "processor"]).links),
+        broker_connections=stage.broker_connections("order" if name == "order-service" else "processor"),
         files=max((process.num_fds() for process in processes), default=0),
     )
 
@@ -140,7 +169,7 @@ async def _changes(connection: asyncpg.Connection) -> list[Change]:
     ]
 
 
-async def _dead_letters(stage: Stage) -> list[Poison]:
+async def _dead_letters(stage: Watched) -> list[Poison]:
     found: list[Poison] = []
     for name in ("orders", "processor"):
         async with stage.database(name) as connection:

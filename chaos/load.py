@@ -1,7 +1,7 @@
 """Orders as clients send them: new ones, the same again, the same id with other content; until answered."""
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
@@ -22,14 +22,19 @@ _SKUS = ("laptop", "mouse", "desk", "potato", "teapot", "lamp", "chair", "cable"
 
 
 class Load:
-    """Posts to `urls` in turn and, when one does not answer, to the next; about `per_second` turns."""
+    """Posts to `urls` in turn and, when one does not answer, to the next; about `per_second` turns.
+
+    `urls` may be changed while it runs. `unserved` counts requests that none of them answered at first, each
+    asked once.
+    """
 
     def __init__(self, urls: Sequence[str], *, per_second: float, seed: int) -> None:
         self.answers: list[Answer] = []
         self.refused: Counter[int] = Counter()
         self.broken = 0
+        self.unserved = 0
         self.stopped_at = 0.0
-        self._urls = urls
+        self.urls = list(urls)
         self._workers = 16
         self._pause_seconds = self._workers / per_second
         self._random = Random(seed)
@@ -38,7 +43,8 @@ class Load:
         self._clock = asyncio.get_running_loop().time
 
     async def run(self) -> None:
-        """Until stopped; every order that was begun is then answered."""
+        """Until stopped; every order that was begun is then answered. May be run again."""
+        self._stopping.clear()
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
                 group.create_task(self._work())
@@ -57,7 +63,7 @@ class Load:
         return len({answer.order_id for answer in self.answers if answer.accepted})
 
     async def _work(self) -> None:
-        clients = [_Client(self, self._urls), _Client(self, self._urls[::-1])]
+        clients = [Client(self, first=0), Client(self, first=1)]
         await asyncio.sleep(self._random.uniform(0, self._pause_seconds))
         try:
             while not self._stopping.is_set():
@@ -69,7 +75,7 @@ class Load:
             for client in clients:
                 client.close()
 
-    async def _turn(self, one: "_Client", other: "_Client") -> None:
+    async def _turn(self, one: "Client", other: "Client") -> None:
         recent = self._sent[-_RECENT:]
         turn = self._random.choices([*_TURNS, "new"], [*_TURNS.values(), 100 - sum(_TURNS.values())])[0]
         if turn in ("repeat", "conflict", "look") and recent:
@@ -79,7 +85,7 @@ class Load:
             else:
                 await one.post(order_id, customer if turn == "repeat" else f"other-than-{customer}")
             return
-        order_id, customer = self._new()
+        order_id, customer = self.new_order()
         if turn == "twins":
             await asyncio.gather(one.post(order_id, customer), other.post(order_id, customer))
         elif turn == "rivals":
@@ -87,7 +93,7 @@ class Load:
         else:
             await one.post(order_id, customer)
 
-    def _new(self) -> tuple[str, str]:
+    def new_order(self) -> tuple[str, str]:
         # Behind a random word, so that orders are neither stored nor locked by their age.
         order = (
             f"{self._random.getrandbits(32):08x}-{len(self._sent)}",
@@ -111,40 +117,55 @@ def order_body(order_id: str, customer: str) -> bytes:
     return msgspec.json.encode({"order_id": order_id, "customer_id": customer, "items": items})
 
 
-class _Client:
+class Client:
     """A connection to each of `urls`, used in turn; what does not answer is asked of the next one."""
 
-    def __init__(self, load: Load, urls: Sequence[str]) -> None:
+    def __init__(self, load: Load, *, first: int, urls: Sequence[str] | None = None) -> None:
         self._load = load
-        self._connections = deque(HttpConnection(url) for url in urls)
+        self._turn = first
+        self._urls = load.urls if urls is None else urls
+        self._connections: dict[str, HttpConnection] = {}
 
-    async def post(self, order_id: str, customer: str) -> None:
-        await self._until_answered("POST", order_id, customer, order_body(order_id, customer))
+    async def post(self, order_id: str, customer: str) -> Answer | None:
+        return await self._until_answered("POST", order_id, customer, order_body(order_id, customer))
 
-    async def get(self, order_id: str) -> None:
-        await self._until_answered("GET", order_id, None, b"")
+    async def get(self, order_id: str) -> Answer | None:
+        return await self._until_answered("GET", order_id, None, b"")
 
     def close(self) -> None:
-        for connection in self._connections:
+        for connection in self._connections.values():
             connection.close()
 
-    async def _until_answered(self, method: str, order_id: str, content: str | None, body: bytes) -> None:
+    async def _until_answered(
+        self, method: str, order_id: str, content: str | None, body: bytes
+    ) -> Answer | None:
+        """None when the load is over before."""
         path = "/orders" if content is not None else f"/orders/{order_id}"
         clock = asyncio.get_running_loop().time
+        attempts, told = 0, False
         while not self._load.over:
             asked_at = clock()
-            self._connections.rotate()
+            attempts += 1
             try:
                 async with asyncio.timeout(_REQUEST_SECONDS_MAX):
-                    answer = await self._connections[0].request(method, path, body)
+                    answer = await self._next().request(method, path, body)
             except (OSError, EOFError, ValueError):  # TimeoutError is an OSError; a broken head a ValueError
                 self._load.broken += 1
             else:
-                self._load.answers.append(_recorded(order_id, content, answer, asked_at, clock()))
+                recorded = _recorded(order_id, content, answer, asked_at, clock())
+                self._load.answers.append(recorded)
                 if answer.status != 503:
-                    return
+                    return recorded
                 self._load.refused[503] += 1
+            if attempts >= len(self._urls) and not told:
+                self._load.unserved, told = self._load.unserved + 1, True
             await asyncio.sleep(_PAUSE_SECONDS)
+        return None
+
+    def _next(self) -> HttpConnection:
+        self._turn += 1
+        url = self._urls[self._turn % len(self._urls)]
+        return self._connections.setdefault(url, HttpConnection(url))
 
 
 def _recorded(

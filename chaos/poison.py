@@ -24,6 +24,8 @@ class Poisoner:
         self._stopping = False
 
     async def run(self) -> None:
+        """Until stopped; may be run again."""
+        self._stopping = False
         while not self._stopping:
             await self.send(1)
             await asyncio.sleep(self._random.uniform(0.5, 1.5) * _PAUSE_SECONDS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,22 +44,27 @@ class Postgres:
 
     async def create(self) -> None:
         """Make the data folder and start. Raises RuntimeError with what PostgreSQL said."""
-        self._account = account_for(self.folder, self._programs)
-        if self._account:
-            os.chown(self.folder, self._account.user_id, self._account.group_id)
-        made = await self._launch("initdb", "-D", str(self.data), *_PLAIN)
-        if await made.wait() != 0:
-            raise RuntimeError(f"initdb failed: {self.log.read_text(errors='replace')}")
+        await self._made_by("initdb", "-D", str(self.data), *_PLAIN)
         await self.start()
         async with asyncio.timeout(START_SECONDS_MAX):
             connection = await asyncpg.connect(self.dsn("postgres"))
             await connection.execute(f"CREATE ROLE {APP_ROLE} LOGIN")
             await connection.close()
 
+    async def copy_of(self, primary: "Postgres", *, name: str) -> None:
+        """Throw away what is here, become a standby of `primary` that it knows as `name`, and start."""
+        if self.data.exists():
+            shutil.rmtree(self.data)
+        where = f"host=127.0.0.1 port={primary.port} user=postgres application_name={name}"
+        await self._made_by(
+            "pg_basebackup", "-D", str(self.data), "-d", where, "-R", "-c", "fast", "--no-sync"
+        )
+        await self.start()
+
     async def start(self) -> None:
         """Start and wait until it answers; it recovers from whatever ended it."""
         async with asyncio.timeout(START_SECONDS_MAX):
-            while not await self._answers():
+            while not await self.answers():
                 if not self.running:
                     # After a kill the old server's children may hold its memory for a moment.
                     options = [f"--{name}={value}" for name, value in self._settings.items()]
@@ -81,6 +87,16 @@ class Postgres:
         lines = self.log.read_text(errors="replace").splitlines()
         return sum(any(text in line for text in texts) for line in lines)
 
+    async def answers(self) -> bool:
+        if not self.running:
+            return False
+        try:
+            connection = await asyncpg.connect(self.dsn("postgres"), timeout=5)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        await connection.close()
+        return True
+
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
@@ -93,15 +109,13 @@ class Postgres:
     def dsn(self, database: str, *, role: str = "postgres", port: int | None = None) -> str:
         return f"postgresql://{role}@127.0.0.1:{port or self.port}/{database}"
 
-    async def _answers(self) -> bool:
-        if not self.running:
-            return False
-        try:
-            connection = await asyncpg.connect(self.dsn("postgres"), timeout=5)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return False
-        await connection.close()
-        return True
+    async def _made_by(self, program: str, *arguments: str) -> None:
+        self._account = account_for(self.folder, self._programs)
+        if self._account:
+            os.chown(self.folder, self._account.user_id, self._account.group_id)
+        made = await self._launch(program, *arguments)
+        if await made.wait() != 0:
+            raise RuntimeError(f"{program} failed: {self.log.read_text(errors='replace')[-2000:]}")
 
     async def _launch(self, program: str, *arguments: str) -> asyncio.subprocess.Process:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}

@@ -14,14 +14,29 @@ _GREETING = b"AMQP\x00\x00\x09\x01"
 
 
 class RabbitMQ:
-    """One node on `folder`. `settings` are lines of rabbitmq.conf, `terms` of its advanced configuration."""
+    """One node on `folder`. `settings` are lines of rabbitmq.conf, `terms` of its advanced configuration.
 
-    def __init__(self, folder: Path, *, settings: Sequence[str] = (), terms: Mapping[str, str] = {}) -> None:
+    A node of a cluster names its `peers`, and shares port mapper and cookie of the node that is `beside` it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "chaos",
+        settings: Sequence[str] = (),
+        terms: Mapping[str, str] = {},
+        peers: Sequence[str] = (),
+        beside: "RabbitMQ | None" = None,
+    ) -> None:
         self.folder = folder
+        self.node = _node(name)
         self.port = programs.free_port()
         self._programs = programs.rabbitmq_folder()
-        self._epmd_port = programs.free_port()
-        self._settings = settings
+        self._home = beside.folder if beside else folder
+        self._has_own_epmd = beside is None
+        self._epmd_port: int = beside._epmd_port if beside else programs.free_port()
+        self._settings = [*settings, *_discovery(peers)]
         self._terms = terms
         self._epmd: asyncio.subprocess.Process | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -30,6 +45,10 @@ class RabbitMQ:
     @property
     def url(self) -> str:
         return self.url_through(self.port)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
 
     @property
     def pid(self) -> int:
@@ -51,15 +70,16 @@ class RabbitMQ:
         }
         for name, text in files.items():
             (self.folder / name).write_text(text)
-        self._epmd = await programs.launch(
-            programs.epmd(),
-            "-port",
-            str(self._epmd_port),
-            "-address",
-            "127.0.0.1",
-            environment=self._environment,
-            log=self.folder / "epmd.log",
-        )
+        if self._has_own_epmd:
+            self._epmd = await programs.launch(
+                programs.epmd(),
+                "-port",
+                str(self._epmd_port),
+                "-address",
+                "127.0.0.1",
+                environment=self._environment,
+                log=self.folder / "epmd.log",
+            )
         await self.start()
 
     async def start(self) -> None:
@@ -104,6 +124,13 @@ class RabbitMQ:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {output.decode(errors='replace')}")
         return output.decode(errors="replace")
 
+    async def queue_lengths(self) -> dict[str, int]:
+        """Messages in each queue, those too that were delivered and not acknowledged."""
+        table = await self.control("--quiet", "--no-table-headers", "list_queues", "name", "messages")
+        return {
+            name: int(messages) for name, _, messages in (line.partition("\t") for line in table.splitlines())
+        }
+
     def version(self) -> str:
         """By its own log; empty when it does not say."""
         for file in (self.folder / "log").glob("*.log"):
@@ -134,10 +161,10 @@ class RabbitMQ:
             name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ", "ERL_"))
         }
         own = {
-            "HOME": str(self.folder),
+            "HOME": str(self._home),
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "RABBITMQ_NODENAME": f"chaos-{os.getpid()}@localhost",
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(programs.free_port()),
@@ -152,3 +179,19 @@ class RabbitMQ:
             "RUNNING_UNDER_SYSTEMD": "true",
         }
         return {**kept, **own}
+
+
+def _node(name: str) -> str:
+    return f"{name}-{os.getpid()}@localhost"
+
+
+def _discovery(peers: Sequence[str]) -> list[str]:
+    if not peers:
+        return []
+    return [
+        "cluster_formation.peer_discovery_backend = classic_config",
+        *(
+            f"cluster_formation.classic_config.nodes.{number} = {_node(name)}"
+            for number, name in enumerate(peers, start=1)
+        ),
+    ]

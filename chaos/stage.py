@@ -84,6 +84,16 @@ class Stage:
         finally:
             connection.terminate()
 
+    @property
+    def loses_messages(self) -> bool:
+        return self.setup.loses_messages
+
+    async def queue_lengths(self) -> dict[str, int]:
+        return await self.rabbitmq.queue_lengths()
+
+    def broker_connections(self, side: Side) -> int:
+        return len(self.brokers["orders" if side == "order" else "processor"].links)
+
     async def all_ready(self, within_seconds: float) -> bool:
         return all(await asyncio.gather(*(instance.ready(within_seconds) for instance in self.instances)))
 

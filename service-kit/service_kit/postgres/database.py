@@ -10,6 +10,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from service_kit.errors import DatabaseUnavailable
+from service_kit.postgres.connecting import CommitsUncancelled, Hosts
 
 Record = asyncpg.Record
 
@@ -49,6 +50,8 @@ class Database:
         self._timeout_seconds = command_timeout_seconds
         self._pool = asyncpg.create_pool(
             plain_dsn(dsn),
+            connect=Hosts(plain_dsn(dsn)).connect,
+            connection_class=CommitsUncancelled,
             min_size=0,
             max_size=connections_max,
             timeout=_CONNECT_TIMEOUT_SECONDS,

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from service_kit.errors import DatabaseUnavailable, StartupError
+from service_kit.postgres.connecting import Hosts
 from service_kit.postgres.database import hosts, outages, plain_dsn
 
 # Any number, the same in all that migrate one database: the second waits until the first has finished.
@@ -95,7 +96,7 @@ def _upgrade(config: Config) -> None:
 
 async def _revision(dsn: str) -> str | None:
     try:
-        connection = await asyncpg.connect(plain_dsn(dsn), timeout=5)
+        connection = await _connected(dsn)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise StartupError(f"APP__DB_DSN: the database at {hosts(dsn)} refuses us: {error}") from error
     except ValueError as error:
@@ -107,6 +108,10 @@ async def _revision(dsn: str) -> str | None:
         return revision
     finally:
         connection.terminate()
+
+
+async def _connected(dsn: str) -> asyncpg.Connection:
+    return await Hosts(plain_dsn(dsn)).connect(timeout=5)
 
 
 def run_environment() -> None:
@@ -127,10 +132,9 @@ async def _migrate(dsn: str | None) -> None:
     if not dsn:
         raise StartupError("APP__DB_DSN is not set: give the database's address, postgresql://…", exit_code=2)
 
-    async def connect() -> asyncpg.Connection:
-        return await asyncpg.connect(plain_dsn(dsn), timeout=5)
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: _connected(dsn), poolclass=NullPool
+    )
     async with engine.connect() as connection:
         await connection.run_sync(_migrate_locked)
     await engine.dispose()

@@ -18,6 +18,10 @@ from service_kit.rabbitmq.frame_parser import Confirmed, Returned
 from service_kit.rabbitmq.publish_frames import publish_frames
 from service_kit.rabbitmq.topology import Topology
 
+# A channel remembers the leader that a quorum queue had when it first published to it. When that one is dead,
+# RabbitMQ 3.10 refuses everything on this channel until the dead node is back, whoever leads by now.
+_REFUSED_SECONDS_MAX = 1.0
+
 
 class RabbitPublisher:
     """The `Publisher` port over RabbitMQ. May be used by several tasks at once.
@@ -36,6 +40,7 @@ class RabbitPublisher:
         self._confirms = Confirms()
         self._usable = asyncio.Event()
         self._one_at_a_time = False
+        self._refused_since: float | None = None
         self._turn = asyncio.Lock()
 
     # the port
@@ -58,7 +63,9 @@ class RabbitPublisher:
                 await self._settled(batch)
             finally:
                 batch.settled.cancel()
-        return cast(list[PublishOutcome], batch.outcomes)
+        outcomes = cast(list[PublishOutcome], batch.outcomes)
+        self._leave_if_only_refused(outcomes)
+        return outcomes
 
     def problem(self) -> str | None:
         """Why RabbitMQ blocks publishing now, or None."""
@@ -95,6 +102,17 @@ class RabbitPublisher:
             if not batch.settled.done() and self._progress() == before:
                 raise self._silent()
         batch.settled.result()
+
+    def _leave_if_only_refused(self, outcomes: Sequence[PublishOutcome]) -> None:
+        """Connect anew when nothing but refusals came for a second; another refusal begins another second."""
+        now = asyncio.get_running_loop().time()
+        if any(outcome is not PublishOutcome.REFUSED for outcome in outcomes):
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since >= _REFUSED_SECONDS_MAX and self._connection is not None:
+            self._refused_since = None
+            self._connection.abort(ConnectionLost("RabbitMQ refuses everything on this connection"))
 
     def _progress(self) -> tuple[int, int]:
         return self._confirms.count, self._connection.unsent_bytes() if self._connection else 0

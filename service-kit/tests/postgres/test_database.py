@@ -1,6 +1,7 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -42,12 +43,33 @@ async def backend(database: Database) -> int:
         return await pid_of(connection)
 
 
-def with_a_dead_host_before(dsn: str) -> str:
+def with_a_host_before(dsn: str, port: int) -> str | None:
     parts = urlsplit(dsn)
     user, _, address = parts.netloc.rpartition("@")
-    if address:
-        return urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:1,{address}"))
+    return urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{port},{address}")) if address else None
+
+
+def with_a_dead_host_before(dsn: str) -> str:
+    if dead := with_a_host_before(dsn, 1):
+        return dead
+    parts = urlsplit(dsn)
     return urlunsplit(parts._replace(query=parts.query.replace("host=", "host=/no/such/folder,")))
+
+
+@contextmanager
+def gone_machine() -> Iterator[int]:
+    """A port that neither takes nor refuses a connection, since the queue of those that wait is full."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port: int = server.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        yield port
+        for filler in fillers:
+            filler.close()
 
 
 async def pid_of(connection: Connection) -> int:
@@ -246,6 +268,20 @@ async def test_a_database_that_answers_has_no_problem(database: Database) -> Non
 async def test_the_second_host_is_used_when_the_first_is_away(dsn: str, database: Database) -> None:
     async with Database(with_a_dead_host_before(dsn), application_name="tests") as second:
         assert await second.problem() is None
+
+
+async def test_a_first_host_whose_machine_is_gone_costs_one_timeout_once(
+    dsn: str, database: Database
+) -> None:
+    clock = asyncio.get_running_loop().time
+    with gone_machine() as port:
+        if not (both := with_a_host_before(dsn, port)):
+            pytest.skip("the server is reached through a socket in a folder")
+        async with Database(both, application_name="t") as second:
+            assert await second.problem() is None
+            begun = clock()
+            await second.open_connections(2)
+            assert clock() - begun < 4
 
 
 # a fault of the data

@@ -273,6 +273,34 @@ async def test_refusals_and_returns_are_told_apart(fake: FakeBroker) -> None:
         assert outcomes == [CONFIRMED, REFUSED, UNROUTABLE, REFUSED, CONFIRMED]
 
 
+async def test_a_connection_on_which_all_is_refused_is_left(fake: FakeBroker) -> None:
+    """As RabbitMQ 3.10 does where a quorum queue's leader died before the channel first published to it."""
+    refused = 0
+
+    def answer() -> None:
+        nonlocal refused
+        if fake.connections == 1:
+            refused += 1
+            fake.say(commands.Basic.Nack(refused, False))
+        else:
+            fake.say(commands.Basic.Ack(len(fake.published) - refused, False))
+
+    fake.on_message = answer
+    async with connected(fake) as broker:
+        publisher = broker.publisher()
+
+        async def is_confirmed() -> bool:
+            await publisher.ready()
+            try:
+                return list(await publisher.publish(batch("key", 1))) == [CONFIRMED]
+            except BrokerUnavailable:
+                return False
+
+        await eventually(is_confirmed)
+        assert refused > 1
+        assert fake.connections == 2
+
+
 async def test_silence_ends_a_publish_and_the_connection(fake: FakeBroker) -> None:
     async with connected(fake, confirm_timeout_seconds=0.5) as broker:
         with pytest.raises(BrokerUnavailable, match="confirmed nothing"):
