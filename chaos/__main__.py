@@ -42,13 +42,28 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--seconds", type=_positive, default=SECONDS, help="how long faults are done in a run")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--faults", default="", help="a,b+c runs a, then b with c; or: all")
-    parser.add_argument("--runs", type=int)
+    parser.add_argument("--runs", type=_whole, help=f"of cases drawn from the seed (default: {RUNS})")
     parser.add_argument("--out", type=Path, help="JSON lines are added here")
     parser.add_argument("--list", action="store_true", help="show the faults and leave")
     return parser.parse_args()
+
+
+def _positive(text: str) -> float:
+    try:
+        if 0 < (value := float(text)) < 86_400:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
 
 
 def _cases(arguments: argparse.Namespace) -> list[Case]:

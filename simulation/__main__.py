@@ -31,9 +31,9 @@ def _run_one(seed: int, *, trace: bool) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000, help="how many seeds, from --start on")
+    parser.add_argument("--seeds", type=_positive, default=1000, help="how many seeds, from --start on")
     parser.add_argument("--start", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="processes to run them in")
+    parser.add_argument("--jobs", type=_positive, default=1, help="processes to run them in")
     parser.add_argument("--seed", type=int, help="run this seed alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: print everything that happened")
     parser.add_argument(
@@ -44,6 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", default="", help="with --mutations: those with these words in their name")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
 
 
 if __name__ == "__main__":

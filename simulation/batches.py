@@ -55,6 +55,10 @@ def hunt_mutations(start: int, count: int, *, known: bool, only: str = "") -> in
     """A line for each mutation: the seed that caught it, and how many runs that took."""
     missed = 0
     mutations = [mutation for mutation in MUTATIONS if only in mutation.name]
+    if not mutations:
+        names = "\n".join(f"  {mutation.name}" for mutation in MUTATIONS)
+        print(f"no mutation has {only!r} in its name; there are\n{names}", file=sys.stderr)
+        return 2
     for mutation in mutations:
         seeds = [mutation.seed] if known else range(start, start + count)
         caught, runs = hunt(mutation, seeds)

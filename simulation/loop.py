@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-STEPS_MAX = 2_000_000
+STEPS_MAX = 400_000
 
 
 class Owner:
