@@ -42,7 +42,9 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos")
-    parser.add_argument("--seconds", type=_positive, default=SECONDS, help="how long faults are done in a run")
+    parser.add_argument(
+        "--seconds", type=_positive, default=SECONDS, help="how long faults are done in a run"
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--faults", default="", help="a,b+c runs a, then b with c; or: all")
     parser.add_argument("--runs", type=_whole, help=f"of cases drawn from the seed (default: {RUNS})")
