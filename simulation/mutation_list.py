@@ -157,7 +157,7 @@ MUTATIONS = (
     ),
     Mutation(
         "intake looks first and inserts then",
-        2,
+        0,
         [
             Edit(
                 "order_service.infrastructure.intake:PostgresIntake.insert_new",
@@ -251,14 +251,6 @@ MUTATIONS = (
         "a duplicate of a decided order is not answered",
         8,
         [Edit(_DECIDE, "await uow.outbox.add([*answers, *again])", "await uow.outbox.add(answers)")],
-    ),
-    Mutation(
-        "two events of one order in one transaction",
-        27,
-        [
-            Edit("service_kit.consumer:waves", "if subject in wave:", "if False:"),
-            Edit("service_kit.consumer:waves", "wave[subject] = item", "wave[str(len(wave))] = item"),
-        ],
     ),
     Mutation(
         "a retry is ended before it is stored again",
