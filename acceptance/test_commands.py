@@ -17,6 +17,8 @@ from service_kit.testing.eventually import eventually
 
 REPOSITORY = Path(__file__).parent.parent
 NOWHERE = "postgresql://nobody:secret-word@127.0.0.1:1/none"
+# With the default names a service would declare its queue on the tests' broker before it fails, and leave it.
+NO_BROKER = {"APP__RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ async def test_a_taken_port_is_named_with_the_setting_to_change(deployed: Deploy
     finished = await run(
         COMMANDS / "order-service",
         "serve",
-        settings={"APP__DB_DSN": deployed.order_dsn, "APP__PORT": port},
+        settings=NO_BROKER | {"APP__DB_DSN": deployed.order_dsn, "APP__PORT": port},
     )
 
     assert finished.code == 1
@@ -89,7 +91,8 @@ async def test_a_taken_port_is_named_with_the_setting_to_change(deployed: Deploy
 async def test_a_database_that_does_not_exist_ends_the_start_with_one_line(deployed: Deployment) -> None:
     dsn = deployed.order_dsn.replace("/test_", "/no_such_")
 
-    finished = await run(COMMANDS / "order-service", "serve", settings={"APP__DB_DSN": dsn, "APP__PORT": "0"})
+    settings = NO_BROKER | {"APP__DB_DSN": dsn, "APP__PORT": "0"}
+    finished = await run(COMMANDS / "order-service", "serve", settings=settings)
 
     assert finished.code == 1
     assert len(finished.errors) == 1 and "does not exist" in finished.errors[0]
@@ -102,7 +105,7 @@ async def test_a_schema_newer_than_the_code_ends_the_start_with_one_line(deploye
         finished = await run(
             COMMANDS / "order-service",
             command,
-            settings={"APP__DB_DSN": deployed.order_dsn, "APP__PORT": "0"},
+            settings=NO_BROKER | {"APP__DB_DSN": deployed.order_dsn, "APP__PORT": "0"},
         )
         assert finished.code == 1
         assert len(finished.errors) == 1 and "9999" in finished.errors[0]
