@@ -1,6 +1,5 @@
 """CPU time and memory of process trees, by the part that they belong to."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -48,17 +47,6 @@ def usage(*, services: Mapping[str, int], postgres_pid: int | None, rabbitmq_pid
             times = psutil.Process(postgres_pid).cpu_times()
             seconds[POSTGRES_REST] += times.children_user + times.children_system
     return Usage(dict(seconds), dict(megabytes))
-
-
-def machine_seconds() -> float:
-    """CPU seconds that this machine has worked, whoever for."""
-    times = psutil.cpu_times()
-    return float(times.user + times.system + times.nice + getattr(times, "steal", 0.0))
-
-
-def process_seconds(pid: int = 0) -> float:
-    times = psutil.Process(pid or os.getpid()).cpu_times()
-    return float(times.user + times.system)
 
 
 def _tree(pid: int) -> list[psutil.Process]:

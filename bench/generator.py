@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ class Generator:
         self.begun = self.good = 0
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[LoadResult] | None = None
+        self._stopped = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
@@ -50,10 +52,12 @@ class Generator:
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
 
-    async def ends_within(self, seconds: float) -> bool:
-        assert self._reading
-        done, _ = await asyncio.wait({self._reading}, timeout=seconds)
-        return bool(done)
+    async def stops_within(self, seconds: float) -> bool:
+        """Whether its measured time is over, or it has ended; the last answers may still be awaited."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return self._stopped.is_set()
 
     async def result(self) -> LoadResult:
         """When it has ended by itself. Raises RuntimeError when it ended without a result."""
@@ -73,11 +77,17 @@ class Generator:
 
     async def _read(self) -> LoadResult:
         assert self._process and self._process.stdout
-        async for line in self._process.stdout:
-            told: dict[str, Any] = msgspec.json.decode(line)
-            if "result" in told:
-                return msgspec.convert(told["result"], LoadResult)
-            self.begun, self.good = told["begun"], told["good"]
+        try:
+            async for line in self._process.stdout:
+                told: dict[str, Any] = msgspec.json.decode(line)
+                if "result" in told:
+                    return msgspec.convert(told["result"], LoadResult)
+                if "stopped" in told:
+                    self._stopped.set()
+                else:
+                    self.begun, self.good = told["begun"], told["good"]
+        finally:
+            self._stopped.set()
         raise RuntimeError("the load generator ended without a result")
 
 

@@ -44,7 +44,7 @@ async def held(staged: Stage, spec: LoadSpec, *, window: int | None = None) -> C
     async with connected(staged.orders_dsn) as connection, Generator(spec) as generator:
         begun_at: float | None = None
         looks = _LOOK_SECONDS_WINDOWED if window else _LOOK_SECONDS
-        while not await generator.ends_within(looks):
+        while not await generator.stops_within(looks):
             waiting = await pending(connection)
             if generator.begun:
                 begun_at = begun_at or clock()
@@ -54,9 +54,10 @@ async def held(staged: Stage, spec: LoadSpec, *, window: int | None = None) -> C
                 generator.allow(max(0, generator.good - waiting) + window)
         at_stop = await pending(connection)
         stopped_at = clock()
+        result = await generator.result()
         drained = clock() - stopped_at if await _drained(connection) else None
         return Course(
-            result=await generator.result(),
+            result=result,
             backlog=backlog,
             backlog_at_stop=at_stop,
             drained_seconds=drained,

@@ -1,4 +1,4 @@
-"""`python -m bench.load SPEC`: one JSON line each tenth of a second, then the result."""
+"""`python -m bench.load SPEC`: one JSON line each tenth of a second, `stopped`, then the result."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ _TELL_SECONDS = 0.1
 
 
 async def main(spec: LoadSpec) -> None:
-    load = Load(spec)
+    load = Load(spec, on_stopped=lambda: _write({"stopped": True}))
     listening, telling = asyncio.create_task(_listen(load)), asyncio.create_task(_tell(load))
     result = await load.run()
     for task in (listening, telling):

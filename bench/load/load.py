@@ -16,11 +16,15 @@ _TICK_SECONDS = 0.001
 
 
 class Load:
-    """`run` once; `allow` may raise the allowance meanwhile, `stop` end it before its time."""
+    """`run` once; `allow` may raise the allowance meanwhile, `stop` end it before its time.
 
-    def __init__(self, spec: LoadSpec) -> None:
+    `on_stopped` is called when the measured time is over, while the last answers are still awaited.
+    """
+
+    def __init__(self, spec: LoadSpec, on_stopped: Callable[[], None] = lambda: None) -> None:
         self.spec = spec
         self.begun = self.good = 0
+        self._on_stopped = on_stopped
         self._template = request_template(spec)
         self._limit = spec.count if spec.count is not None else 2**62
         self._allowed = 0
@@ -46,6 +50,7 @@ class Load:
         seconds, good = time.perf_counter() - measured_from, self.good - self._good_before
         late = max(0, min(self._due(), self._limit) - self.begun) if self.spec.rate else 0
         self._running = False
+        self._on_stopped()
         latencies = self._latencies
         self._latencies = array("d")
         await self._last_answers()

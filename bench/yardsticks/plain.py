@@ -68,7 +68,7 @@ async def _held(connection: Connection, port: int, seconds: float) -> float:
     spec = LoadSpec(port=port, connections=64, seconds=seconds, prefix="held", warm_seconds=0, allowance=0)
     async with Generator(spec) as generator:
         begin, begun_at = await _final(connection), clock()
-        while not await generator.ends_within(_LOOK_SECONDS):
+        while not await generator.stops_within(_LOOK_SECONDS):
             generator.allow(await _final(connection) - begin)
         await generator.result()
         return (await _final(connection) - begin) / (clock() - begun_at)
