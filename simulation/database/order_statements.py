@@ -72,7 +72,7 @@ def orders_lock(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
     return locked
 
 
-@models(unit_of_work.FINISH, "50b56392")
+@models(unit_of_work.FINISH, "9bffe5ab")
 def orders_finish(
     work: Work,
     tables: Tables,

@@ -12,7 +12,7 @@ from order_service.application.ports import CreateOrder, Finished, ProcessedOrde
 from order_service.domain.order import Item, OrderId, Status, new_order
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
-from order_service.infrastructure.unit_of_work import OrderUnitOfWork
+from order_service.infrastructure.unit_of_work import FINISH, OrderUnitOfWork
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 from service_kit.testing.eventually import eventually
@@ -190,3 +190,24 @@ async def test_two_units_of_work_apply_each_of_many_duplicates_once_and_without_
     assert (
         await connection.fetchval("SELECT count(*) FROM orders WHERE status = 'done' AND version = 2") == 300
     )
+
+
+async def test_orders_are_finished_by_their_ids_however_few_were_pending_at_the_last_analyze(
+    uow: OrderUnitOfWork, database: Database, connection: asyncpg.Connection
+) -> None:
+    """By the index of pending orders each result would be compared with all that wait."""
+    await connection.execute(
+        "INSERT INTO orders (order_id, customer_id, items, amount, status, version) "
+        "SELECT 'old-' || number, 'c-1', '[]', 1, 'done', 2 FROM generate_series(1, 2000) AS number"
+    )
+    await connection.execute("VACUUM ANALYZE orders")
+
+    async with database.connection() as session:
+        await session.execute("SET plan_cache_mode = force_generic_plan")
+        await session.execute(f"PREPARE finish (text[], text[], text[], bigint[]) AS {FINISH}")
+        explained = await session.fetch("EXPLAIN EXECUTE finish ('{o-1}', '{done}', '{NULL}', '{2}')")
+        await session.execute("DEALLOCATE finish")
+        await session.execute("RESET plan_cache_mode")
+
+    plan = "\n".join(record[0] for record in explained)
+    assert "orders_pkey" in plan and "orders_pending" not in plan, plan
