@@ -75,6 +75,12 @@ class Servers:
         async with connected(self.dsns["orders"]) as connection:
             return str(await connection.fetchval("SHOW server_version")).split()[0]
 
+    async def settle(self) -> None:
+        """What was filled in is written out now, and not while something else is measured."""
+        for dsn in {*self.dsns.values()}:
+            async with connected(dsn) as connection:
+                await connection.execute("CHECKPOINT")
+
     async def keeps_commit_times(self) -> bool:
         async with connected(self.dsns["orders"]) as connection:
             return str(await connection.fetchval("SHOW track_commit_timestamp")) == "on"

@@ -11,11 +11,11 @@ import msgspec
 from bench import cpu
 from bench.load.spec import LoadSpec
 from bench.servers import Servers
-from chaos import programs
 from chaos.instances import Instance
 
 READY_SECONDS_MAX = 60.0
-_CLOSED_PORT_URL = "amqp://guest:guest@127.0.0.1:{}/"
+CLOSED_PORT = "amqp://guest:guest@127.0.0.1:9/"
+"""Where no broker answers: nobody listens on the port of the discard protocol."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,9 +69,8 @@ async def stage(
         orders_dsn = await stack.enter_async_context(servers.database("orders"))
         processor_dsn = await stack.enter_async_context(servers.database("processor"))
         name = servers.new_name()
-        away = _CLOSED_PORT_URL.format(programs.free_port())
         shared = {
-            "APP__RABBITMQ_URL": away if broker_away else servers.rabbitmq_url,
+            "APP__RABBITMQ_URL": CLOSED_PORT if broker_away else servers.rabbitmq_url,
             "APP__EXCHANGE": name,
             "APP__LOG_LEVEL": "WARNING",
             **settings,

@@ -55,17 +55,18 @@ async def held(staged: Stage, spec: LoadSpec, *, window: int | None = None) -> C
         at_stop = await pending(connection)
         stopped_at = clock()
         result = await generator.result()
-        drained = clock() - stopped_at if await _drained(connection) else None
+        drained_seconds = clock() - stopped_at if await drained(connection) else None
         return Course(
             result=result,
             backlog=backlog,
             backlog_at_stop=at_stop,
-            drained_seconds=drained,
+            drained_seconds=drained_seconds,
             warm_seconds=spec.warm_seconds,
         )
 
 
-async def _drained(connection: Connection) -> bool:
+async def drained(connection: Connection) -> bool:
+    """Wait until no order is pending; whether that came within two minutes."""
     clock = asyncio.get_running_loop().time
     ends_at = clock() + _DRAIN_SECONDS_MAX
     while await pending(connection):

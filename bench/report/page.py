@@ -231,7 +231,7 @@ def _growth(results: Results) -> str:
         + [number(growth.median("orders", orders, "megabytes", "orders"), "MB")]
         for orders in growth.keys("orders")
     ]
-    head = ["in the tables", "intake/s (path running)", "end to end/s", "the same, random ids", "orders"]
+    head = ["in the tables", "intake/s (broker away)", "end to end/s", "the same, random ids", "orders"]
     return "## Growth\n\n" + table(head, rows)
 
 

@@ -26,7 +26,8 @@ class Lengths:
     overload_seconds: float = 30.0
     reading_seconds: float = 5.0
     growth_orders: tuple[int, ...] = (0, 1_000_000, 10_000_000)
-    growth_seconds: float = 10.0
+    growth_seconds: float = 6.0
+    growth_rounds: int = 3
     soak_orders: int = 1_000_000
     plain_seconds: float = 20.0
     loop_messages: int = 100_000
@@ -49,6 +50,7 @@ QUICK = Lengths(
     reading_seconds=2.0,
     growth_orders=(0, 100_000),
     growth_seconds=2.0,
+    growth_rounds=1,
     soak_orders=10_000,
     plain_seconds=4.0,
     loop_messages=20_000,
