@@ -73,7 +73,7 @@ SCENARIO = Scenario(
     story="intake and throughput with history in the tables",
     run=run,
     seconds=lambda lengths: (
-        lengths.growth_rounds * len(lengths.growth_orders) * (4 * lengths.growth_seconds + 12)
+        lengths.growth_rounds * len(lengths.growth_orders) * (3 * lengths.growth_seconds + 6)
         + sum(lengths.growth_orders) / 40_000
     ),
     repeated=False,
