@@ -51,6 +51,13 @@ BrokerUrl = Annotated[
         extra={"secret": True},
     ),
 ]
+AdminKey = Annotated[
+    Annotated[str, Meta(pattern=r"^[!-~]{16,200}$")] | None,
+    Meta(
+        description="16 to 200 printable ASCII characters without spaces",
+        extra={"secret": True, "mask": "all"},
+    ),
+]
 Name = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="letters, digits and . _ - only")
 ]
@@ -82,6 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_grace_seconds: Seconds = 20.0
     inbox_retention_days: Days = 7.0
     """How long the keys of handled events are kept; versions alone guard against later duplicates."""
+    admin_key: AdminKey = None
+    """What opens the admin routes; without it they are closed."""
 
 
 S = TypeVar("S", bound=Settings)
@@ -122,8 +131,12 @@ def read_settings(
 
 
 def masked(settings: Settings) -> dict[str, object]:
-    """The settings for a log line: passwords in addresses are replaced by `***`."""
-    return {name: _mask(value) for name, value in msgspec.structs.asdict(settings).items()}
+    """The settings for a log line: keys, and passwords in addresses, are replaced by `***`."""
+    shown = {name: _mask(value) for name, value in msgspec.structs.asdict(settings).items()}
+    for field in msgspec.structs.fields(settings):
+        if shown[field.name] is not None and _metadata(field.type).get("mask") == "all":
+            shown[field.name] = "***"
+    return shown
 
 
 def settings_help(kind: type[Settings]) -> str:

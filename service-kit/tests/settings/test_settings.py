@@ -142,6 +142,23 @@ def test_a_bad_address_is_refused_without_showing_its_password(name: str, url: s
     assert "hunter2" not in fault
 
 
+@pytest.mark.parametrize("key", ["hunter2", "fifteen letters", "hunter2 hunter2 hunter2", "hunter2" * 30])
+def test_a_bad_key_is_refused_without_showing_it(key: str) -> None:
+    [fault] = faults(APP__ADMIN_KEY=key)
+
+    assert fault == (
+        "APP__ADMIN_KEY is not valid; allowed: 16 to 200 printable ASCII characters without spaces"
+    )
+
+
+def test_a_key_is_masked_whole() -> None:
+    key = "https://user:hunter2@a/b"
+
+    assert read(APP__ADMIN_KEY=key).admin_key == key
+    assert masked(read(APP__ADMIN_KEY=key))["admin_key"] == "***"
+    assert masked(read())["admin_key"] is None
+
+
 def test_an_unknown_setting_is_a_warning_with_the_closest_name() -> None:
     variables = DSN | {
         "APP__RABITMQ_URL": "x",

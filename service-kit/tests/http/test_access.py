@@ -1,0 +1,149 @@
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service_kit.http.access import Access
+from service_kit.http.server import HttpServer
+
+Serve = Callable[..., Awaitable[HttpServer]]
+Raw = Callable[[HttpServer, bytes], Awaitable[bytes]]
+
+KEY = "a key of sixteen".replace(" ", "-")
+BEARER = {"authorization": f"Bearer {KEY}"}
+OPERATOR = {"x-operator": "Анна"}
+
+
+def admin_route(access: Access) -> Route:
+    async def endpoint(request: Request) -> Response:
+        return JSONResponse({"operator": access.admin(request).name})
+
+    return Route("/admin/state", endpoint, methods=["GET", "POST"])
+
+
+async def ask(
+    serve: Serve, access: Access, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> tuple[int, Any]:
+    server = await serve([admin_route(access)])
+    given = {name: value.encode() for name, value in (headers or {}).items()}
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        answer = await client.request(method, "/admin/state", headers=given)
+    body = answer.json()
+    return answer.status_code, body.get("operator") or body["error_type"]
+
+
+async def test_without_a_key_it_is_closed_to_everybody(serve: Serve) -> None:
+    assert await ask(serve, Access(None), headers=BEARER) == (403, "AdminClosed")
+
+
+async def test_the_key_opens(serve: Serve) -> None:
+    assert await ask(serve, Access(KEY), headers=BEARER) == (200, "unnamed")
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer", "Bearer ", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}", f"Basic {KEY}", KEY, "Bearer ключ"],
+)
+async def test_no_or_another_key_does_not_open(serve: Serve, authorization: str) -> None:
+    assert await ask(serve, Access(KEY), headers={"authorization": authorization}) == (401, "Unauthorized")
+
+
+async def test_who_lacks_the_key_is_told_how_to_give_it(serve: Serve) -> None:
+    server = await serve([admin_route(Access(KEY))])
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        answer = await client.get("/admin/state")
+
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert KEY not in answer.text
+
+
+async def test_the_key_is_needed_on_this_machine_too(serve: Serve) -> None:
+    assert await ask(serve, Access(KEY, open_on_loopback=True)) == (401, "Unauthorized")
+
+
+async def test_whoever_changes_something_says_who_they_are(serve: Serve) -> None:
+    assert await ask(serve, Access(KEY), "POST", BEARER | OPERATOR) == (200, "Анна")
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 101, "a\tb", "\u202eannA", "a\u0085b"])
+async def test_a_change_without_a_readable_name_is_refused(serve: Serve, name: str) -> None:
+    headers = BEARER | {"x-operator": name}
+
+    assert await ask(serve, Access(KEY), "POST", headers) == (400, "ValidationError")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000"])
+async def test_it_can_be_open_to_this_machine(serve: Serve, host: str) -> None:
+    access = Access(None, open_on_loopback=True)
+
+    assert await ask(serve, access, headers={"host": host}) == (200, "unnamed")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1", "[::2]", "x@y"],
+)
+async def test_another_name_for_this_machine_does_not_open_it(serve: Serve, host: str) -> None:
+    access = Access(None, open_on_loopback=True)
+
+    assert await ask(serve, access, headers={"host": host}) == (403, "AdminClosed")
+
+
+@pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "Via", "X-Real-IP"])
+async def test_a_proxy_on_this_machine_does_not_open_it_to_others(serve: Serve, name: str) -> None:
+    access = Access(None, open_on_loopback=True)
+
+    assert await ask(serve, access, headers={name: "127.0.0.1"}) == (403, "AdminClosed")
+
+
+async def test_two_hosts_do_not_open_it(serve: Serve, raw: Raw) -> None:
+    server = await serve([admin_route(Access(None, open_on_loopback=True))])
+    head = b"GET /admin/state HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n"
+
+    assert (await raw(server, head)).split()[1] in (b"400", b"403")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": "http://localhost:8000"}, 200),
+        ({"origin": "http://localhost:8000", "sec-fetch-site": "same-origin"}, 200),
+        ({"origin": "http://localhost:3000", "sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"origin": "https://localhost:8000"}, 403),
+        ({"origin": "https://evil.example", "sec-fetch-site": "cross-site"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+    ],
+)
+async def test_another_page_in_a_browser_on_this_machine_changes_nothing(
+    serve: Serve, headers: dict[str, str], status: int
+) -> None:
+    access = Access(None, open_on_loopback=True)
+
+    answer = await ask(serve, access, "POST", OPERATOR | {"host": "localhost:8000"} | headers)
+
+    assert answer[0] == status
+
+
+@pytest.mark.parametrize(
+    ("peer", "opens"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("::ffff:127.0.0.1", True)]
+    + [("10.0.0.1", False), ("::ffff:10.0.0.1", False), ("", False), ("fe80::1%eth0", False)],
+)
+async def test_only_peers_on_this_machine_are_local(serve: Serve, peer: str, opens: bool) -> None:
+    """No other machine is at hand: the address is put where the server would put it."""
+    access = Access(None, open_on_loopback=True)
+
+    async def endpoint(request: Request) -> Response:
+        request.scope["client"] = (peer, 40000)
+        return JSONResponse({"operator": access.admin(request).name})
+
+    server = await serve([Route("/", endpoint)])
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        assert (await client.get("/")).status_code == (200 if opens else 403)
