@@ -39,8 +39,8 @@ BATCH_ORDERS = 100
 BATCHES_PER_SECOND_MAX = 300
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-Columns = tuple[Sequence[Any], ...]
-"""The arguments of INSERT_NEW: order ids, customer ids, items, amounts, payloads, traceparents."""
+Columns = tuple[Any, ...]
+"""The arguments of INSERT_NEW: ids, customers, items, amounts, payloads, traceparents, ages; the instance."""
 
 
 class Way(Protocol):
@@ -103,7 +103,7 @@ class SqlAlchemyExpressions:
 
     async def insert(self, columns: Columns) -> object:
         names = ("order_id", "customer_id", "items", "amount", "payload", "traceparent")
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns[: len(names)], strict=True)]
         orders = [{name: row[name] for name in names[:4]} for row in rows]
         async with self._engine.begin() as connection:
             created = set((await connection.execute(self._insert, orders)).scalars())
@@ -189,6 +189,8 @@ def batches() -> Iterator[Columns]:
             [order.total_amount for order in orders],
             [order_created(command).payload.decode() for command in commands],
             [command.traceparent for command in commands],
+            [0.0 for _ in commands],
+            "bench",
         )
 
 

@@ -55,9 +55,9 @@ MUTATIONS = (
         [
             Edit(
                 _PROCESS,
-                "settlement = settlement or await self._handle_all(deliveries)",
+                "settlement = settlement or await self._handle_all(deliveries, received_at)",
                 "await self._source.settle(deliveries, Settlement())\n"
-                "            settlement = settlement or await self._handle_all(deliveries)",
+                "            settlement = settlement or await self._handle_all(deliveries, received_at)",
             )
         ],
     ),
@@ -127,7 +127,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no version guard on decisions",
-        151,
+        129,
         [
             Edit(
                 "simulation.database.processor_statements:states_save",
@@ -146,7 +146,7 @@ MUTATIONS = (
     ),
     Mutation(
         "mandatory is off",
-        6,
+        18,
         [
             Edit(
                 "simulation.broker.server:BrokerServer._publish",
@@ -157,7 +157,7 @@ MUTATIONS = (
     ),
     Mutation(
         "intake looks first and inserts then",
-        0,
+        1,
         [
             Edit(
                 "order_service.infrastructure.intake:PostgresIntake.insert_new",
@@ -175,7 +175,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no reconciler",
-        7,
+        8,
         [
             Edit(
                 "order_service.infrastructure.reconciler:Reconciler.run_once",
@@ -209,7 +209,7 @@ MUTATIONS = (
     ),
     Mutation(
         "draining drops the batch in hand",
-        10,
+        54,
         [
             Edit(
                 _PROCESS,
@@ -222,7 +222,7 @@ MUTATIONS = (
     ),
     Mutation(
         "only the first delivery of a batch is acknowledged",
-        0,
+        3,
         [
             Edit(
                 "service_kit.sources:BrokerSource.settle",
@@ -233,7 +233,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one unit of work for two consumers",
-        11,
+        24,
         [
             Edit(_FLOW, "self.handler(),", "handler,"),
             Edit(_FLOW, "pace, outbox,", "handler = self.handler()\n    pace, outbox,"),
@@ -241,7 +241,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a decision that was not stored is sent",
-        15,
+        20,
         [
             Edit(_DECIDE, "for item in states if item.order.order_id in saved", "for item in states"),
             Edit(_DECIDE, "for item in decisions if item.key in accepted", "for item in decisions"),
@@ -249,12 +249,12 @@ MUTATIONS = (
     ),
     Mutation(
         "a duplicate of a decided order is not answered",
-        8,
+        20,
         [Edit(_DECIDE, "await uow.outbox.add([*answers, *again])", "await uow.outbox.add(answers)")],
     ),
     Mutation(
         "a retry is ended before it is stored again",
-        119,
+        111,
         [
             Edit(
                 "service_kit.postgres.failures:PostgresFailures.set_aside",

@@ -151,6 +151,7 @@ class SimulatedProcess(ABC):
             metrics=metrics,
             random=random,
             pace=self.world.plan.tuning.pace,
+            subject_field="order_id",
         )
 
 
@@ -167,7 +168,7 @@ class OrderProcess(SimulatedProcess):
         self, database: ModelDatabase, broker: ModelBroker, subscription: Subscription, random: Random
     ) -> Sequence[BackgroundService]:
         plan, metrics, wakeup = self.world.plan.tuning, _order_metrics(), Wakeup()
-        self._orders = orders = PostgresIntake(database, wakeup, metrics)
+        self._orders = orders = PostgresIntake(database, wakeup, metrics, instance=self.owner.name)
 
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
@@ -176,12 +177,15 @@ class OrderProcess(SimulatedProcess):
         self._accepting = True
 
         def handler() -> OrderProcessedHandler:
-            return OrderProcessedHandler(OrderUnitOfWork(database, wakeup), metrics.observe_finished)
+            uow = OrderUnitOfWork(database, wakeup, instance=self.owner.name)
+            return OrderProcessedHandler(uow, metrics.observe_finished)
 
         settings = OrderSettings(
             db_dsn="",
             events_per_message=plan.events_per_message,
             inbox_retention_days=plan.inbox_retention_days,
+            publications_retention_days=plan.inbox_retention_days,
+            instance=self.owner.name,
         )
         flow = self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
         services = flow.background_services()
@@ -212,7 +216,11 @@ class OrderProcess(SimulatedProcess):
         return answer
 
     async def _post(self, order: Order) -> CreateOutcome:
-        command = CreateOrder(order=order, traceparent=continued_trace(None, self._random))
+        command = CreateOrder(
+            order=order,
+            traceparent=continued_trace(None, self._random),
+            accepted_at=self.world.loop.time(),
+        )
         return await self._intake.submit(command)
 
     async def _answer(self, work: Any, answer: "asyncio.Future[Any]") -> None:
@@ -255,7 +263,7 @@ class ProcessorProcess(SimulatedProcess):
             return OrderCreatedHandler(
                 policy,
                 PostgresDecidedOrders(database),
-                ProcessingUnitOfWork(database, wakeup, random),
+                ProcessingUnitOfWork(database, wakeup, random, instance=self.owner.name),
                 metrics.count_outcome,
             )
 
@@ -263,6 +271,8 @@ class ProcessorProcess(SimulatedProcess):
             db_dsn="",
             events_per_message=plan.events_per_message,
             inbox_retention_days=plan.inbox_retention_days,
+            publications_retention_days=plan.inbox_retention_days,
+            instance=self.owner.name,
         )
         flow = self.flow(settings, database, broker, subscription, handler, wakeup, metrics, random)
         return flow.background_services()

@@ -149,5 +149,5 @@ def test_a_full_run_fits_into_its_time() -> None:
 
 def test_pgbench_runs_the_statement_of_the_intake() -> None:
     script = pgbench.script()
-    assert "$" not in script and script.count("ARRAY[") == 6
+    assert "$" not in script and script.count("ARRAY[") == 7
     assert "ON CONFLICT (order_id) DO NOTHING" in script

@@ -25,13 +25,15 @@ _VALUES = (
     AMOUNT,
     _PAYLOAD,
     "'00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00'",
+    "0.001",
 )
+_INSTANCE = ("$8::text", "'pgbench'")
 _TPS = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 
 
 def script() -> str:
     """The statement with arrays of one element in place of its parameters."""
-    statement = INSERT_NEW.strip()
+    statement = INSERT_NEW.strip().replace(*_INSTANCE)
     for number, value in enumerate(_VALUES, start=1):
         statement = statement.replace(f"${number}::", f"ARRAY[{value}]::")
     return f"\\set id random(1, 1000000000000000)\n{statement};\n"

@@ -7,8 +7,12 @@ from infra.checks.manifests import Object, build
 
 SERVICES = ("order-service", "processor-service")
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
-SECRETS = {"database-dsn": "postgresql://host/name", "rabbitmq-url": "amqps://host/"}
-"""Values for the keys of Secrets that hold addresses; of all others the value is the key."""
+SECRETS = {
+    "database-dsn": "postgresql://host/name",
+    "rabbitmq-url": "amqps://host/",
+    "admin-key": "a-key-of-the-operators",
+}
+"""Values for the keys of Secrets that cannot be anything; of all others the value is the key."""
 
 Labels = Mapping[str, str]
 

@@ -151,7 +151,8 @@ def test_no_secret_is_in_the_repository(overlay: str) -> None:
     for pod in pods(overlay):
         for variable in pod["spec"]["containers"][0]["env"]:
             if re.search("PASS|USER|URL|DSN", variable["name"]) and "value" in variable:
-                assert re.search(r"//\$\(\w+\):\$\(\w+\)@", variable["value"])
+                with_login = variable["name"] != "APP__PROCESSOR_URL"
+                assert bool(re.search(r"//\$\(\w+\):\$\(\w+\)@", variable["value"])) is with_login
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -221,6 +222,16 @@ def test_a_service_reaches_its_own_servers_and_no_others(overlay: str, kind: str
         assert not may_receive(overlay, others_database, pod, 5432)
         assert not may_send(overlay, pod, None, 443)
         assert not may_send(overlay, pod, rabbitmq, 15672)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_order_service_reaches_processor_service_and_nobody_comes_back(overlay: str) -> None:
+    order, processor = _labels("order-service", "server"), _labels("processor-service", "server")
+
+    assert may_send(overlay, order, processor, 8001)
+    assert may_receive(overlay, processor, order, 8001)
+    assert not may_send(overlay, processor, order, 8000)
+    assert not may_receive(overlay, processor, _labels("order-service", "migrations"), 8001)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

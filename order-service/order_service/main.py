@@ -1,18 +1,21 @@
 """The composition root: what order-service is made of, and its command line."""
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
 from typing import NoReturn
 
 from order_service.api.routes import order_routes
+from order_service.api.timeline_route import timeline_route
 from order_service.application.create_orders import CreateOutcome, create_orders
 from order_service.application.ports import CreateOrder
 from order_service.consumers.order_processed import ORDER_PROCESSED, OrderProcessedHandler
+from order_service.infrastructure.history import PostgresOrderHistories
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.processor import HttpProcessor
 from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.settings import OrderSettings
@@ -20,6 +23,7 @@ from service_kit.broker import Broker
 from service_kit.cli import Commands, run
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.group_commit import GroupCommit
+from service_kit.instance import instance_name
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 from service_kit.postgres.dead_letters import dead_letters_of
@@ -32,21 +36,33 @@ ORDER_ID = "order_id"
 
 
 @asynccontextmanager
-async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterator[ServiceParts]:
-    """The parts of the service on an open `broker`; the database is looked for when it is first needed."""
+async def order_service(
+    settings: OrderSettings, broker: Broker, *, processor_url: Callable[[], str] | None = None
+) -> AsyncIterator[ServiceParts]:
+    """The parts of the service on an open `broker`; the database is looked for when it is first needed.
+
+    `processor_url` tells, when it is needed, what the settings cannot know yet.
+    """
     random, metrics, wakeup = Random(), OrderMetrics(), Wakeup()
+    instance = instance_name(settings)
     queue = f"{settings.service_name}.{ORDER_PROCESSED}"
     async with (
         Database(settings.db_dsn, application_name=settings.service_name) as database,
         broker.subscribe(queue, [ORDER_PROCESSED], prefetch=PREFETCH) as subscription,
+        HttpProcessor(
+            processor_url or (lambda: settings.processor_url),
+            settings.admin_key,
+            tls=settings.processor_url.startswith("https:"),
+        ) as processor,
     ):
-        orders = PostgresIntake(database, wakeup, metrics)
+        orders = PostgresIntake(database, wakeup, metrics, instance=instance)
 
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
 
         def handler() -> OrderProcessedHandler:
-            return OrderProcessedHandler(OrderUnitOfWork(database, wakeup), metrics.observe_finished)
+            uow = OrderUnitOfWork(database, wakeup, instance=instance)
+            return OrderProcessedHandler(uow, metrics.observe_finished)
 
         flow = EventFlow(
             settings=settings,
@@ -65,6 +81,9 @@ async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterato
             random=random,
             on_reemitted=metrics.count_reemitted,
         )
+        histories = PostgresOrderHistories(
+            database, service=settings.service_name, subject_field=ORDER_ID, waits_for=flow.waits_for
+        )
         intake = GroupCommit(commit, admission=flow.back_pressure.admission)
         metrics.intake_waiting.set_function(lambda: intake.waiting)
         flow.show_connections()
@@ -72,7 +91,7 @@ async def order_service(settings: OrderSettings, broker: Broker) -> AsyncIterato
             host=settings.host,
             port=settings.port,
             metrics=metrics,
-            routes=order_routes(intake, orders, random),
+            routes=[*order_routes(intake, orders, random), timeline_route(histories, processor)],
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
             background_services=[*flow.background_services(), reconciler],

@@ -1,11 +1,24 @@
 """This service's settings."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from service_kit.settings import Name, Port, Seconds, Settings
+
+ServiceUrl = Annotated[
+    str,
+    Meta(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$", description="http://host:port or https://host:port"),
+]
 
 
 class OrderSettings(Settings, frozen=True, kw_only=True):
-    """`reconcile_after_seconds`: how long an order may be pending before its event is sent again."""
+    """`reconcile_after_seconds`: how long an order may be pending before its event is sent again.
+
+    `processor_url` is where processor-service answers, which is asked for its part of an order's timeline.
+    """
 
     service_name: Name = "order-service"
     port: Port = 8000
     reconcile_after_seconds: Seconds = 300.0
+    processor_url: ServiceUrl = "http://127.0.0.1:8001"

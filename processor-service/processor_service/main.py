@@ -8,9 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
 
-from processor_service.application.ports import Policy
+from processor_service.api.order_route import order_route
 from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
 from processor_service.domain.rules import BUILT_IN_RULES, Ruleset
+from processor_service.infrastructure.history import PostgresOrderHistories
 from processor_service.infrastructure.metrics import ProcessorMetrics
 from processor_service.infrastructure.policies import (
     CallablePolicy,
@@ -24,6 +25,8 @@ from processor_service.settings import ProcessorSettings
 from service_kit.broker import Broker
 from service_kit.cli import Commands, run
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
+from service_kit.http.access import Access
+from service_kit.instance import instance_name
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 from service_kit.postgres.dead_letters import dead_letters_of
@@ -34,13 +37,19 @@ MIGRATIONS = Migrations("processor_service:migrations")
 ORDER_ID = "order_id"
 """What events, and lines of the log, call the order that they are about."""
 
+ConfiguredPolicy = RulesetPolicy | CallablePolicy
+
 
 @asynccontextmanager
 async def processor_service(
-    settings: ProcessorSettings, broker: Broker, policy: Policy
+    settings: ProcessorSettings, broker: Broker, policy: ConfiguredPolicy, *, open_on_loopback: bool = False
 ) -> AsyncIterator[ServiceParts]:
-    """The parts of the service on an open `broker`; the database is looked for when it is first needed."""
+    """The parts of the service on an open `broker`; the database is looked for when it is first needed.
+
+    `open_on_loopback`: without a key the admin API is open to this machine.
+    """
     random, metrics, wakeup = Random(), ProcessorMetrics(), Wakeup()
+    instance, access = instance_name(settings), Access(settings.admin_key, open_on_loopback=open_on_loopback)
     queue = f"{settings.service_name}.{ORDER_CREATED}"
     async with (
         Database(settings.db_dsn, application_name=settings.service_name) as database,
@@ -51,7 +60,7 @@ async def processor_service(
             return OrderCreatedHandler(
                 MeasuredPolicy(policy, metrics.decision_seconds),
                 PostgresDecidedOrders(database),
-                ProcessingUnitOfWork(database, wakeup, random),
+                ProcessingUnitOfWork(database, wakeup, random, instance=instance),
                 metrics.count_outcome,
             )
 
@@ -66,11 +75,15 @@ async def processor_service(
             random=random,
             subject_field=ORDER_ID,
         )
+        histories = PostgresOrderHistories(
+            database, service=settings.service_name, subject_field=ORDER_ID, waits_for=flow.waits_for
+        )
         flow.show_connections()
         yield ServiceParts(
             host=settings.host,
             port=settings.port,
             metrics=metrics,
+            routes=[order_route(histories, access)],
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
             background_services=flow.background_services(),
@@ -78,10 +91,11 @@ async def processor_service(
         )
 
 
-def configured_policy(settings: ProcessorSettings, random: Random) -> Policy:
+def configured_policy(settings: ProcessorSettings, random: Random) -> ConfiguredPolicy:
     """The user's policy if there is one, else the rules. Raises StartupError."""
     if settings.policy:
-        return CallablePolicy(load_policy(settings.policy), timeout_seconds=settings.policy_timeout_seconds)
+        decide, timeout_seconds = load_policy(settings.policy), settings.policy_timeout_seconds
+        return CallablePolicy(decide, name=settings.policy, timeout_seconds=timeout_seconds)
     rules = read_rules(Path(settings.rules_file)) if settings.rules_file else BUILT_IN_RULES
     return RulesetPolicy(Ruleset(rules, settings.success_rate), random)
 
@@ -91,7 +105,7 @@ def serve(settings: ProcessorSettings) -> Coroutine[Any, Any, None]:
     return _serve(settings, configured_policy(settings, Random()))
 
 
-async def _serve(settings: ProcessorSettings, policy: Policy) -> None:
+async def _serve(settings: ProcessorSettings, policy: ConfiguredPolicy) -> None:
     async with rabbit_broker(settings) as broker:
         parts = processor_service(settings, broker, policy)
         await serve_until_stopped(Service(settings.service_name, parts))

@@ -1,5 +1,6 @@
 """The consumer: deliveries → events → outcomes → settlement, a batch at a time."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -12,9 +13,9 @@ from service_kit.errors import MalformedEvent, Unavailable
 from service_kit.events import Malformed, split_events
 from service_kit.failures import DELAY_SECONDS_MAX, FailedEvent, Postponed
 from service_kit.lifecycle import BackgroundService
-from service_kit.message import Delivery
+from service_kit.message import MESSAGE_BYTES_MAX, Delivery
 from service_kit.observability.metrics import Metrics
-from service_kit.observability.subjects import about
+from service_kit.observability.subjects import about, subject_in
 from service_kit.retry import RetryPolicy, pauses
 from service_kit.sources import Settlement, Source
 
@@ -36,12 +37,17 @@ E = TypeVar("E", bound=Event)
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[E]):
-    """An event to be handled: `attempt` counts from 1, `last_error` tells of the attempt before."""
+    """An event to be handled: `attempt` counts from 1, `last_error` tells of the attempt before.
+
+    `body` is what `event` was decoded from. `received_at` is by the event loop's clock.
+    """
 
     event: E
     attempt: int
     last_error: str | None
     traceparent: str | None
+    body: bytes
+    received_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +135,11 @@ class Consumer(BackgroundService, Generic[E]):
     async def _process(self, deliveries: Sequence[Delivery]) -> None:
         """Handle and settle; through an outage or a defect, until it ends or we are stopped."""
         delays = pauses(self.outage_backoff, self._random)
+        received_at = asyncio.get_running_loop().time()
         settlement: Settlement | None = None
         while True:
             try:
-                settlement = settlement or await self._handle_all(deliveries)
+                settlement = settlement or await self._handle_all(deliveries, received_at)
                 failpoints.passed("consumer.handled")
                 await self._source.settle(deliveries, settlement)
                 failpoints.passed("consumer.acknowledged")
@@ -145,12 +152,12 @@ class Consumer(BackgroundService, Generic[E]):
                 self._report(error)
                 await self.pause(next(delays))
 
-    async def _handle_all(self, deliveries: Sequence[Delivery]) -> Settlement:
+    async def _handle_all(self, deliveries: Sequence[Delivery], received_at: float) -> Settlement:
         settlement = Settlement()
         pending: list[_Pending[E]] = []
         for delivery in deliveries:
             for body in split_events(delivery):
-                self._sort_in(delivery, body, pending, settlement)
+                self._sort_in(delivery, body, received_at, pending, settlement)
         waiting = await self._source.postponed([item.received.event.key for item in pending])
         for wave in waves([item for item in pending if item.received.event.key not in waiting]):
             await self._handle_wave(wave, settlement)
@@ -160,6 +167,7 @@ class Consumer(BackgroundService, Generic[E]):
         self,
         delivery: Delivery,
         body: bytes | Malformed,
+        received_at: float,
         pending: "list[_Pending[E]]",
         settlement: Settlement,
     ) -> None:
@@ -171,10 +179,18 @@ class Consumer(BackgroundService, Generic[E]):
             # Bytes in, event out: whatever decoding raises would be raised again.
             reason = str(error) if isinstance(error, MalformedEvent) else f"{type(error).__name__}: {error}"
             raw = body.body if isinstance(body, Malformed) else body
-            self._bury(FailedEvent.malformed(delivery, raw, reason), None, settlement)
+            subject = subject_in(raw, self._subject_field) if len(raw) <= MESSAGE_BYTES_MAX else None
+            self._bury(FailedEvent.malformed(delivery, raw, reason, subject), settlement)
         else:
-            received = Received(event, delivery.attempt, delivery.last_error, _traceparent(delivery.headers))
-            pending.append(_Pending(delivery, body, received))
+            received = Received(
+                event,
+                delivery.attempt,
+                delivery.last_error,
+                _traceparent(delivery.headers),
+                body,
+                received_at,
+            )
+            pending.append(_Pending(delivery, received))
 
     async def _handle_wave(self, wave: "Sequence[_Pending[E]]", settlement: Settlement) -> None:
         try:
@@ -202,7 +218,7 @@ class Consumer(BackgroundService, Generic[E]):
             case Handled():
                 settlement.handled += 1
             case Never(reason=reason):
-                self._bury(item.failed(reason), item.received.event.subject, settlement)
+                self._bury(item.failed(reason), settlement)
             case RetryLater(reason=reason, counts=False):
                 failed = item.failed(reason, attempt=item.delivery.attempt - 1)
                 delay = self._retry_policy.backoff.delay_seconds(item.delivery.attempt, self._random)
@@ -210,16 +226,15 @@ class Consumer(BackgroundService, Generic[E]):
             case RetryLater(reason=reason):
                 next_delay = self._retry_policy.delay_seconds(item.delivery.attempt, self._random)
                 if next_delay is None:
-                    self._bury(item.failed(reason), item.received.event.subject, settlement)
+                    self._bury(item.failed(reason), settlement)
                 else:
                     self._postpone(item.failed(reason), outcome, next_delay, settlement)
             case _:
                 assert_never(outcome)
 
-    def _bury(self, failed: FailedEvent, subject: str | None, settlement: Settlement) -> None:
-        fields = about(
-            self._subject_field, subject, failed.headers.get("traceparent"), event_key=failed.event_key
-        )
+    def _bury(self, failed: FailedEvent, settlement: Settlement) -> None:
+        trace = failed.headers.get("traceparent")
+        fields = about(self._subject_field, failed.subject, trace, event_key=failed.event_key)
         log.warning("event_set_aside", **fields, reason=failed.reason, attempt=failed.attempt)
         settlement.dead.append(failed)
 
@@ -240,18 +255,18 @@ class Consumer(BackgroundService, Generic[E]):
 @dataclass(frozen=True, slots=True)
 class _Pending(Generic[E]):
     delivery: Delivery
-    body: bytes
     received: Received[E]
 
     def failed(self, reason: str, *, attempt: int | None = None) -> FailedEvent:
         return FailedEvent(
             event_key=self.received.event.key,
             event_type=self.delivery.routing_key,
-            body=self.body,
+            body=self.received.body,
             message_id=self.delivery.message_id,
             headers=self.delivery.headers,
             attempt=self.delivery.attempt if attempt is None else attempt,
             reason=reason,
+            subject=self.received.event.subject,
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from random import Random
 from typing import Any
 
@@ -10,11 +11,17 @@ from service_kit.broker import Broker, Subscription
 from service_kit.consumer import Consumer, Handler
 from service_kit.errors import StartupError
 from service_kit.http.health import Check
+from service_kit.instance import instance_name
 from service_kit.lifecycle import BackgroundService, Wakeup
 from service_kit.observability.metrics import Metrics
 from service_kit.postgres.database import Database
 from service_kit.postgres.failures import PostgresFailures
-from service_kit.postgres.housekeeping import BacklogWatch, InboxCleaner, OutboxVacuum
+from service_kit.postgres.housekeeping import (
+    BacklogWatch,
+    InboxCleaner,
+    OutboxVacuum,
+    PublicationsCleaner,
+)
 from service_kit.postgres.migrate import Migrations
 from service_kit.postgres.outbox import PostgresOutbox
 from service_kit.rabbitmq import RabbitBroker
@@ -42,7 +49,7 @@ class Pace:
     watching_seconds: float = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EventFlow:
     """One service's way of events: outbox → broker, and queue or due retry → handler.
 
@@ -65,21 +72,11 @@ class EventFlow:
 
     def background_services(self) -> list[BackgroundService]:
         pace, outbox, failures = self.pace, self._outbox(), PostgresFailures(self.database)
-        relay_settings = replace(pace.relay, events_per_message=self.settings.events_per_message)
         retries = RetrySource(
             failures, poll_seconds=pace.retry_poll_seconds, lease_seconds=pace.lease_seconds
         )
         return [
-            Relay(
-                outbox,
-                self.broker.publisher(),
-                wakeup=self.wakeup,
-                metrics=self.metrics,
-                settings=relay_settings,
-                subject_field=self.subject_field,
-                back_pressure=self.back_pressure,
-                random=self.random,
-            ),
+            self.relay,
             *(
                 Consumer(
                     source,
@@ -98,6 +95,12 @@ class EventFlow:
                 interval_seconds=pace.cleaning_seconds,
                 random=self.random,
             ),
+            PublicationsCleaner(
+                self.database,
+                retention_days=self.settings.publications_retention_days,
+                interval_seconds=pace.cleaning_seconds,
+                random=self.random,
+            ),
             OutboxVacuum(self.database, interval_seconds=pace.vacuum_seconds, random=self.random),
             BacklogWatch(
                 self.database,
@@ -108,6 +111,23 @@ class EventFlow:
                 random=self.random,
             ),
         ]
+
+    @cached_property
+    def relay(self) -> Relay:
+        return Relay(
+            self._outbox(),
+            self.broker.publisher(),
+            wakeup=self.wakeup,
+            metrics=self.metrics,
+            settings=replace(self.pace.relay, events_per_message=self.settings.events_per_message),
+            subject_field=self.subject_field,
+            back_pressure=self.back_pressure,
+            random=self.random,
+        )
+
+    def waits_for(self, event_type: str) -> str:
+        """What an event of that type in the outbox waits for, in words for an operator."""
+        return self.broker.problem() or self.relay.waits_for(event_type)
 
     def show_connections(self) -> None:
         """Let the metrics tell, whenever they are read, of the broker and of the pool."""
@@ -142,7 +162,12 @@ class EventFlow:
         return f"the oldest event has been waiting to be published for {lag_seconds:.0f} s"
 
     def _outbox(self) -> PostgresOutbox:
-        return PostgresOutbox(self.database, random=self.random)
+        return PostgresOutbox(
+            self.database,
+            random=self.random,
+            instance=instance_name(self.settings),
+            subject_field=self.subject_field,
+        )
 
 
 def rabbit_broker(settings: Settings) -> RabbitBroker:

@@ -14,7 +14,8 @@ class FailedEvent:
     """One event, and why it failed at attempt number `attempt`.
 
     `event_key` names the event (or, of a malformed one, its bytes): an event fails under one key however
-    often it is delivered. `body` is the event alone, also when its message carried several.
+    often it is delivered. `body` is the event alone, also when its message carried several. `subject` is what
+    it is about, as far as that can be told.
     """
 
     event_key: str
@@ -24,9 +25,12 @@ class FailedEvent:
     headers: Mapping[str, object]
     attempt: int
     reason: str
+    subject: str | None = None
 
     @classmethod
-    def malformed(cls, delivery: Delivery, body: bytes, reason: str) -> "FailedEvent":
+    def malformed(
+        cls, delivery: Delivery, body: bytes, reason: str, subject: str | None = None
+    ) -> "FailedEvent":
         """A failed event that has no key of its own: its bytes and its message name it."""
         named_by = [
             storable(delivery.routing_key).encode(),
@@ -42,6 +46,7 @@ class FailedEvent:
             headers=delivery.headers,
             attempt=delivery.attempt,
             reason=reason,
+            subject=subject,
         )
 
 

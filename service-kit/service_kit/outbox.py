@@ -34,8 +34,12 @@ class OutboxClaim(Protocol):
     @property
     def rows(self) -> Sequence[OutboxRow]: ...
 
-    async def settle(self, *, published: Collection[int], rejected: Mapping[int, str]) -> int:
+    async def settle(
+        self, *, published: Collection[int], rejected: Mapping[int, str], publish_seconds: float = 0.0
+    ) -> int:
         """Remove the rows with ids `published`; give each of `rejected` (id → reason) another attempt.
+
+        It is noted that the published ones are confirmed now, and were sent `publish_seconds` before.
 
         A rejected row waits by the retry policy, and after its last attempt is moved to the dead letters.
         Rows in neither are left as they were. Returns how many rows became dead letters.

@@ -1,5 +1,6 @@
 """The relay publishes what the outbox holds: one claim, one confirm, one removal per row."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -91,14 +92,26 @@ class Relay(BackgroundService):
             pause_seconds = min(self._settings.poll_seconds, self._closed.seconds_to_next_probe())
             await self.until_stopped(self._wakeup.wait(pause_seconds))
 
+    def waits_for(self, event_type: str) -> str:
+        """What an event of that type in the outbox waits for, in words for an operator."""
+        if event_type in self._closed.event_types():
+            return f"a queue that takes {event_type}: the broker has none, or refuses"
+        return "the next turn of a relay"
+
     async def _relay_batch(self, limit: int, *, only: str | None = None) -> int:
         excluding = () if only else self._closed.event_types()
         async with self._outbox.claim(limit, only=only, excluding=excluding) as claim:
             if not claim.rows:
                 return 0
+            clock = asyncio.get_running_loop().time
+            began_at = clock()
             published = await self._publish(claim.rows)
             failpoints.passed("relay.confirmed")
-            dead = await claim.settle(published=published.confirmed, rejected=published.rejected)
+            dead = await claim.settle(
+                published=published.confirmed,
+                rejected=published.rejected,
+                publish_seconds=clock() - began_at,
+            )
             failpoints.passed("relay.removed")
         self._metrics.events_failed.inc(len(published.rejected))
         self._metrics.events_moved_to_dlq.inc(dead)

@@ -61,6 +61,9 @@ AdminKey = Annotated[
 Name = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="letters, digits and . _ - only")
 ]
+Instance = Annotated[
+    Name | None, Meta(description="letters, digits and . _ - only; else the machine's name and a number")
+]
 Host = Annotated[str, Meta(pattern=r"^\S{1,255}$", description="an address or a name of this machine")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Days = Annotated[float, Meta(gt=0, le=3650)]
@@ -89,6 +92,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_grace_seconds: Seconds = 20.0
     inbox_retention_days: Days = 7.0
     """How long the keys of handled events are kept; versions alone guard against later duplicates."""
+    publications_retention_days: Days = 7.0
+    """How long it is kept when each event was published, and by which process."""
+    instance: Instance = None
+    """What this process is called in what it records; see `instance_name`."""
     admin_key: AdminKey = None
     """What opens the admin routes; without it they are closed."""
 

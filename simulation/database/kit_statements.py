@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import msgspec
 
 from service_kit.postgres import dead_letters, failures, housekeeping, inbox, outbox
 from simulation.database.rows import Row, Table, Values
@@ -82,9 +83,20 @@ def outbox_claim(
     return claimed
 
 
-@models(outbox.REMOVE, "a63ebc80")
-def outbox_remove(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
-    yield from _delete(work, tables.outbox, ids)
+@models(outbox.REMOVE, "5c0d9cbd")
+def outbox_remove(
+    work: Work, tables: Tables, ids: Sequence[int], field: str, relay: str, sent: float, confirmed: float
+) -> Waiting:
+    subjects: dict[str, list[str]] = {}
+    for values in (yield from _delete(work, tables.outbox, ids)):
+        of_its_type = subjects.setdefault(values["event_type"], [])
+        if (subject := _subject(values["payload"], field)) is not None:
+            of_its_type.append(subject)
+    for event_type, named in subjects.items():
+        row = yield from work.insert_new(tables.publications, tables.publications.next_id())
+        assert row
+        times = {"published_at": work.now + sent, "confirmed_at": work.now + confirmed}
+        work.write(row, {"id": row.key, "event_type": event_type, "relay": relay, "subjects": named, **times})
     return []
 
 
@@ -100,8 +112,10 @@ def outbox_postpone(
     return []
 
 
-@models(outbox.BURY, "06141895")
-def outbox_bury(work: Work, tables: Tables, ids: Sequence[int], reasons: Sequence[str]) -> Waiting:
+@models(outbox.BURY, "1cfdb98b")
+def outbox_bury(
+    work: Work, tables: Tables, ids: Sequence[int], reasons: Sequence[str], field: str
+) -> Waiting:
     for row, reason in zip(_present(tables, ids), reasons, strict=True):
         values = (yield from work.lock(row)) if row else None
         if not row or not values:
@@ -122,6 +136,7 @@ def outbox_bury(work: Work, tables: Tables, ids: Sequence[int], reasons: Sequenc
             "headers": f'{{"traceparent":"{trace}"}}' if trace else "{}",
             "failure_reason": reason,
             "attempts": values["attempts"] + 1,
+            "subject": _indexed(_subject(values["payload"], field)),
         }
         work.write(letter, _new_letter(work, tables, content))
     return []
@@ -164,9 +179,9 @@ def retries_end(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     return (yield from _delete(work, tables.retries, ids))
 
 
-@models(failures.POSTPONE, "e0d94735")
+@models(failures.POSTPONE, "7408af32")
 def retries_postpone(work: Work, tables: Tables, *columns: Sequence[Any]) -> Waiting:
-    names = ("event_key", "event_type", "body", "message_id", "headers", "attempts", "last_error")
+    names = ("event_key", "event_type", "body", "message_id", "headers", "attempts", "last_error", "subject")
     for item in sorted(zip(*columns, strict=True), key=lambda item: item[0]):
         *content, first_failed_at, delay = item
         row = yield from work.insert_new(tables.retries, content[0])
@@ -181,9 +196,9 @@ def retries_postpone(work: Work, tables: Tables, *columns: Sequence[Any]) -> Wai
     return []
 
 
-@models(failures.BURY, "0da3260d")
+@models(failures.BURY, "025361aa")
 def letters_bury(work: Work, tables: Tables, key: str, *columns: Any) -> Waiting:
-    event_type, body, message_id, headers, attempts, reason, payload = columns
+    event_type, body, message_id, headers, attempts, reason, subject, payload = columns
     if payload is not None and "\\u0000" in payload:
         raise asyncpg.UntranslatableCharacterError("unsupported Unicode escape sequence")
     row, present = yield from work.insert_or_lock(tables.letters, key)
@@ -201,6 +216,7 @@ def letters_bury(work: Work, tables: Tables, key: str, *columns: Any) -> Waiting
         "headers": headers,
         "failure_reason": reason,
         "attempts": attempts,
+        "subject": subject,
     }
     work.write(row, _new_letter(work, tables, content))
     return []
@@ -249,7 +265,7 @@ def letters_discard(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     return (yield from _delete(work, tables.letters, ids))
 
 
-@models(dead_letters.REPLAY, "2e9ba0e0")
+@models(dead_letters.REPLAY, "2cfa746d")
 def letters_replay(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     letters = yield from _delete(work, tables.letters, ids)
     for letter in letters:
@@ -268,7 +284,7 @@ def _retry_now(work: Work, tables: Tables, letter: Values) -> Waiting:
     if present is not None:
         work.write(row, present | {"due_at": work.now, "attempts": 0})
         return
-    content = {name: letter[name] for name in ("event_key", "body", "message_id", "headers")}
+    content = {name: letter[name] for name in ("event_key", "body", "message_id", "headers", "subject")}
     content |= {"event_type": letter["original_event_type"], "attempts": 0}
     content |= {"last_error": letter["failure_reason"], "first_failed_at": work.now, "due_at": work.now}
     work.write(row, {"id": tables.retries.next_id(), **content})
@@ -276,15 +292,24 @@ def _retry_now(work: Work, tables: Tables, letter: Values) -> Waiting:
 
 @models(housekeeping.FORGET, "f4bb6e13")
 def inbox_forget(work: Work, tables: Tables, days: float) -> Waiting:
-    old = [
-        row for row, values in work.read(tables.inbox) if values["processed_at"] < work.now - days * 86_400
-    ]
+    _forget(work, tables.inbox, "processed_at", days)
+    return []
+    yield
+
+
+@models(housekeeping.FORGET_PUBLICATIONS, "7e95ae3a")
+def publications_forget(work: Work, tables: Tables, days: float) -> Waiting:
+    _forget(work, tables.publications, "published_at", days)
+    return []
+    yield
+
+
+def _forget(work: Work, table: Table, moment: str, days: float) -> None:
+    old = [row for row, values in work.read(table) if values[moment] < work.now - days * 86_400]
     for row in old[:5000]:
         if work.free(row) and work.visible(row):
             work.take(row)
             work.write(row, None)
-    return []
-    yield
 
 
 @models(housekeeping.DEAD_ROWS, "119c9393")
@@ -303,6 +328,16 @@ def outbox_vacuum(work: Work, tables: Tables) -> Waiting:
 def housekeeping_count(work: Work, tables: Tables) -> Waiting:
     return [{"dead": len(work.read(tables.letters)), "retries": len(work.read(tables.retries))}]
     yield
+
+
+def _subject(payload: str, field: str) -> str | None:
+    """`payload ->> field`, of fields that are text."""
+    subject = msgspec.json.decode(payload).get(field)
+    return None if subject is None else str(subject)
+
+
+def _indexed(subject: str | None) -> str | None:
+    return subject if subject is not None and len(subject) <= 255 else None
 
 
 def _present(tables: Tables, ids: Sequence[int]) -> list[Row | None]:

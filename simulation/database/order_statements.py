@@ -12,7 +12,7 @@ from simulation.database.rows import Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
 
 
-@models(intake.INSERT_NEW, "bd0223cb")
+@models(intake.INSERT_NEW, "a8e37504")
 def orders_insert_new(
     work: Work,
     tables: Tables,
@@ -22,13 +22,18 @@ def orders_insert_new(
     amounts: Sequence[Decimal],
     payloads: Sequence[str],
     traces: Sequence[str],
+    ages: Sequence[float | None],
+    instance: str | None,
 ) -> Waiting:
     created: Records = []
     for index in sorted(range(len(ids)), key=ids.__getitem__):
         row = yield from work.insert_new(tables.orders, ids[index])
         if row is None:
             continue
-        work.write(row, _new_order(work, ids[index], customers[index], items[index], amounts[index]))
+        order = _new_order(work, ids[index], customers[index], items[index], amounts[index])
+        age = ages[index]
+        accepted_at = None if age is None else work.now - age
+        work.write(row, order | {"accepted_at": accepted_at, "accepted_by": instance, "applied_by": None})
         created.append({"order_id": ids[index]})
         yield 0.0
     new = {record["order_id"] for record in created}
@@ -72,7 +77,7 @@ def orders_lock(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
     return locked
 
 
-@models(unit_of_work.FINISH, "9bffe5ab")
+@models(unit_of_work.FINISH, "04741071")
 def orders_finish(
     work: Work,
     tables: Tables,
@@ -80,6 +85,7 @@ def orders_finish(
     statuses: Sequence[str],
     reasons: Sequence[str | None],
     versions: Sequence[int],
+    instance: str | None,
 ) -> Waiting:
     results = list(zip(ids, statuses, reasons, versions, strict=True))
     found = [
@@ -96,7 +102,7 @@ def orders_finish(
             if status != "failed" and reason is not None:
                 raise asyncpg.CheckViolationError("orders_check")
             change = {"status": str(status), "fail_reason": reason, "version": version}
-            work.write(row, values | change | {"updated_at": work.now})
+            work.write(row, values | change | {"updated_at": work.now, "applied_by": instance})
             age = work.clock() - values["created_at"]
             finished.append({"order_id": id, "status": str(status), "seconds": age})
     return finished

@@ -21,6 +21,7 @@ class Tables:
         self.inbox = Table("processed_inbox")
         self.retries = Table("retry_queue")
         self.letters = Table("dead_letter_queue")
+        self.publications = Table("publications")
 
 
 Model = Callable[..., Waiting]

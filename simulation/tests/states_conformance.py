@@ -50,6 +50,8 @@ def received(order_id: str, *skus: str, version: int = 1) -> OrderToProcess:
         attempt=1,
         last_error=None,
         traceparent=None,
+        event=b"{}",
+        received_at=0.0,
     )
 
 

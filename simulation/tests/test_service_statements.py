@@ -16,7 +16,7 @@ from simulation.tests.models import SharedModel
 from simulation.tests.orders_conformance import OrdersConformance, SharedOrders
 from simulation.tests.states_conformance import StatesConformance
 
-EMPTY = "TRUNCATE {}, outbox, processed_inbox, retry_queue, dead_letter_queue RESTART IDENTITY"
+EMPTY = "TRUNCATE {}, outbox, publications, processed_inbox, retry_queue, dead_letter_queue RESTART IDENTITY"
 
 # The database's clock cannot be moved, but all that it has written can.
 AGE = """

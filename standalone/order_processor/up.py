@@ -54,9 +54,12 @@ async def _up(options: UpOptions, environ: Mapping[str, str], screen: Screen) ->
         order_broker, processor_broker = await stack.enter_async_context(
             brokers(environ, order_settings, processor_settings)
         )
-        order = Service("order-service", order_service(order_settings, order_broker))
-        processor_parts = processor_service(processor_settings, processor_broker, policy)
+        processor_parts = processor_service(
+            processor_settings, processor_broker, policy, open_on_loopback=True
+        )
         processor = Service("processor-service", processor_parts)
+        order_parts = order_service(order_settings, order_broker, processor_url=lambda: processor.url)
+        order = Service("order-service", order_parts)
         await serve_until_stopped(
             order, processor, meanwhile=lambda: _show(order, processor, addresses, screen)
         )

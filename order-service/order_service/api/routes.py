@@ -1,5 +1,6 @@
-"""`POST /orders` and `GET /orders/{order_id}`."""
+"""`POST /orders`, `GET /orders/{order_id}` and its timeline."""
 
+import asyncio
 from random import Random
 from urllib.parse import quote
 
@@ -37,8 +38,10 @@ def order_routes(
         try:
             traceparent = continued_trace(request.headers.get("traceparent"), random)
             order = parse_order(raw)
+            accepted_at = asyncio.get_running_loop().time()
             request.scope[LOG_FIELDS] = about("order_id", order.order_id, traceparent)
-            outcome = await intake.submit(CreateOrder(order=order, traceparent=traceparent))
+            command = CreateOrder(order=order, traceparent=traceparent, accepted_at=accepted_at)
+            outcome = await intake.submit(command)
         except (InvalidOrder, Overloaded, Unavailable) as error:
             raise problem_of(error) from error
         return _created(outcome)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from order_service.application.order_timeline import Timeline
 from order_service.domain.errors import InvalidOrder, Violation
 from order_service.domain.order import ITEMS_MAX, Item, Order, new_order
 
@@ -57,6 +58,18 @@ def encode_order(order: Order) -> bytes:
             "total_amount": order.total_amount,
             "version": order.version,
             "fail_reason": order.fail_reason,
+        }
+    )
+
+
+def encode_timeline(timeline: Timeline) -> bytes:
+    """Times are in UTC (RFC 3339)."""
+    return _encoder.encode(
+        {
+            "order": msgspec.Raw(encode_order(timeline.order)),
+            "steps": timeline.steps,
+            "problems": timeline.problems,
+            "complete": timeline.complete,
         }
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, Self
 
 from order_service.domain.order import Order, OrderId, Status
@@ -9,10 +10,14 @@ from order_service.domain.order import Order, OrderId, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateOrder:
-    """An order that somebody wants created, and the W3C `traceparent` under which its event goes out."""
+    """An order that somebody wants created, and the W3C `traceparent` under which its event goes out.
+
+    `accepted_at`, by the event loop's clock, is when the request had been read and was found valid.
+    """
 
     order: Order
     traceparent: str
+    accepted_at: float | None = None
 
 
 class OrderIntake(Protocol):
@@ -98,3 +103,48 @@ class UnitOfWork(Protocol):
     async def __aexit__(self, *exception: object) -> None: ...
 
     async def commit(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Something that happened to an order, or an event about it that stands still.
+
+    `at` which time, done `by` which process of `service`: None when that is not known. `detail` is JSON.
+    """
+
+    step: str
+    at: datetime | None
+    by: str | None
+    service: str
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderHistory:
+    """What this service knows of an order: the steps `before` the processor's and those `after`.
+
+    `problems` say in words what could not be found out.
+    """
+
+    order: Order
+    before: Sequence[Step]
+    after: Sequence[Step]
+    problems: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorHistory:
+    """What the processor knows of an order."""
+
+    steps: Sequence[Step] = ()
+    problems: Sequence[str] = ()
+
+
+class OrderHistories(Protocol):
+    async def find(self, order_id: OrderId) -> OrderHistory | None: ...
+
+
+class Processor(Protocol):
+    async def history(self, order_id: OrderId) -> ProcessorHistory:
+        """Raises nothing: that the processor does not answer is one of the problems."""
+        ...

@@ -1,5 +1,6 @@
 """Orders by single statements: the two that every request runs."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 from order_service.application.ports import CreateOrder
@@ -16,11 +17,14 @@ from service_kit.postgres.database import Database
 # with common ids wait for each other instead of deadlocking.
 INSERT_NEW = """
 WITH input AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::numeric[], $5::text[], $6::text[])
-        AS command (order_id, customer_id, items, amount, payload, traceparent)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::numeric[], $5::text[], $6::text[],
+                         $7::float8[])
+        AS command (order_id, customer_id, items, amount, payload, traceparent, accepted_seconds_ago)
 ), created AS (
-    INSERT INTO orders (order_id, customer_id, items, amount)
-    SELECT order_id, customer_id, items::jsonb, amount FROM input ORDER BY order_id COLLATE "C"
+    INSERT INTO orders (order_id, customer_id, items, amount, accepted_at, accepted_by)
+    SELECT order_id, customer_id, items::jsonb, amount,
+           now() - accepted_seconds_ago * interval '1 s', $8::text
+    FROM input ORDER BY order_id COLLATE "C"
     ON CONFLICT (order_id) DO NOTHING
     RETURNING order_id
 ), emitted AS (
@@ -34,9 +38,12 @@ FIND = f"SELECT {COLUMNS} FROM orders WHERE order_id = ANY ($1::text[])"
 
 
 class PostgresIntake:
-    """Implements OrderIntake; `wakeup` tells the relay of this process that there are new events."""
+    """Implements OrderIntake; `wakeup` tells the relay of this process, `instance`, of new events."""
 
-    def __init__(self, database: Database, wakeup: Wakeup, metrics: OrderMetrics) -> None:
+    def __init__(
+        self, database: Database, wakeup: Wakeup, metrics: OrderMetrics, *, instance: str | None = None
+    ) -> None:
+        self._instance = instance
         self._database = database
         self._wakeup = wakeup
         self._metrics = metrics
@@ -54,6 +61,8 @@ class PostgresIntake:
                 [order.total_amount for order in orders],
                 [event.payload.decode() for event in events],
                 [event.traceparent for event in events],
+                [_seconds_ago(command) for command in commands],
+                self._instance,
             )
         failpoints.passed("intake.committed")
         if created:
@@ -65,3 +74,9 @@ class PostgresIntake:
         async with self._database.connection() as connection:
             records = await connection.fetch(FIND, list(order_ids))
         return {record["order_id"]: to_order(record) for record in records}
+
+
+def _seconds_ago(command: CreateOrder) -> float | None:
+    """Handed over as an age, so that all times of an order are by the database's clock."""
+    now = asyncio.get_running_loop().time()
+    return None if command.accepted_at is None else now - command.accepted_at

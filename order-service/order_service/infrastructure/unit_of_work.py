@@ -20,7 +20,8 @@ LOCK = "SELECT order_id FROM orders WHERE order_id = ANY ($1::text[]) ORDER BY o
 # would read the whole of it for each result, and the more orders wait, the slower they would be finished.
 FINISH = """
 UPDATE orders
-SET status = result.status, fail_reason = result.fail_reason, version = result.version, updated_at = now()
+SET status = result.status, fail_reason = result.fail_reason, version = result.version, updated_at = now(),
+    applied_by = $5
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
     AS result (order_id, status, fail_reason, version)
 WHERE orders.order_id = result.order_id AND orders.status || '' = 'pending'
@@ -48,19 +49,20 @@ RETURNING {COLUMNS}
 
 
 class OrderUnitOfWork(PostgresUnitOfWork):
-    """Implements UnitOfWork; `wakeup` tells the relay of this process of commits that wrote events."""
+    """Implements UnitOfWork; `wakeup` tells the relay of this process, `instance`, of commits with events."""
 
     inbox: PostgresInbox
     orders: "PostgresOrders"
     outbox: "PostgresOrderOutbox"
 
-    def __init__(self, database: Database, wakeup: Wakeup) -> None:
+    def __init__(self, database: Database, wakeup: Wakeup, *, instance: str | None = None) -> None:
         super().__init__(database)
         self._wakeup = wakeup
+        self._instance = instance
 
     def begin(self, connection: Connection) -> None:
         self.inbox = PostgresInbox(connection)
-        self.orders = PostgresOrders(connection)
+        self.orders = PostgresOrders(connection, self._instance)
         self.outbox = PostgresOrderOutbox(connection)
 
     async def commit(self) -> None:
@@ -72,8 +74,9 @@ class OrderUnitOfWork(PostgresUnitOfWork):
 class PostgresOrders:
     """Implements Orders on a running transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, instance: str | None) -> None:
         self._connection = connection
+        self._instance = instance
 
     async def lock(self, order_ids: Collection[OrderId]) -> set[OrderId]:
         return {record["order_id"] for record in await self._connection.fetch(LOCK, list(order_ids))}
@@ -85,6 +88,7 @@ class PostgresOrders:
             [result.status for result in results],
             [result.fail_reason for result in results],
             [result.version for result in results],
+            self._instance,
         )
         return [
             Finished(order_id=record["order_id"], status=Status(record["status"]), seconds=record["seconds"])

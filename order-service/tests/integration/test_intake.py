@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import asyncpg
@@ -63,6 +65,23 @@ async def test_new_orders_are_stored_with_one_event_each(
     assert await intake.insert_new(commands(*orders)) == {"a", "b"}
     assert await intake.find([OrderId("a"), OrderId("b"), OrderId("c")]) == {"b": orders[0], "a": orders[1]}
     assert await events(connection) == {"a": 1, "b": 1}
+
+
+async def test_who_accepted_an_order_and_when_is_stored_with_it(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    intake = PostgresIntake(database, Wakeup(), OrderMetrics(), instance="web-1")
+    accepted_at = asyncio.get_running_loop().time() - 60
+    [told] = commands(an_order("a"))
+
+    await intake.insert_new([replace(told, accepted_at=accepted_at), *commands(an_order("b"))])
+
+    rows = await connection.fetch(
+        "SELECT accepted_by, created_at - accepted_at AS waited FROM orders ORDER BY order_id"
+    )
+    assert [row["accepted_by"] for row in rows] == ["web-1", "web-1"]
+    assert timedelta(seconds=60) <= rows[0]["waited"] < timedelta(seconds=600)
+    assert rows[1]["waited"] is None
 
 
 async def test_an_order_that_exists_is_skipped_and_its_event_with_it(

@@ -73,6 +73,14 @@ async def test_a_success_makes_the_order_done(uow: OrderUnitOfWork, connection: 
     assert finished.seconds >= 0
 
 
+async def test_who_applied_a_result_is_stored(database: Database, connection: asyncpg.Connection) -> None:
+    await pending_orders(database, ["o-1"])
+
+    await apply_processed([result()], OrderUnitOfWork(database, Wakeup(), instance="web-2"))
+
+    assert await connection.fetchval("SELECT applied_by FROM orders") == "web-2"
+
+
 async def test_a_failure_keeps_its_reason(uow: OrderUnitOfWork, connection: asyncpg.Connection) -> None:
     await apply_processed([result(fail_reason="Too fatty food 🍟")], uow)
 
@@ -204,8 +212,8 @@ async def test_orders_are_finished_by_their_ids_however_few_were_pending_at_the_
 
     async with database.connection() as session:
         await session.execute("SET plan_cache_mode = force_generic_plan")
-        await session.execute(f"PREPARE finish (text[], text[], text[], bigint[]) AS {FINISH}")
-        explained = await session.fetch("EXPLAIN EXECUTE finish ('{o-1}', '{done}', '{NULL}', '{2}')")
+        await session.execute(f"PREPARE finish (text[], text[], text[], bigint[], text) AS {FINISH}")
+        explained = await session.fetch("EXPLAIN EXECUTE finish ('{o-1}', '{done}', '{NULL}', '{2}', 'p')")
         await session.execute("DEALLOCATE finish")
         await session.execute("RESET plan_cache_mode")
 

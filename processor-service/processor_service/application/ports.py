@@ -1,7 +1,8 @@
 """What the use cases need from outside."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol, Self
 
 from processor_service.domain.decision import Decision, Verdict
@@ -10,24 +11,34 @@ from processor_service.domain.order import Order, OrderId
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OrderToProcess:
-    """An order at its `attempt` (from 1); `last_error` tells of the attempt before. `key` names its event."""
+    """An order at its `attempt` (from 1); `last_error` tells of the attempt before. `key` names its event.
+
+    `event` is the event as it was received, at `received_at` by the event loop's clock.
+    """
 
     key: str
     order: Order
     attempt: int
     last_error: str | None
     traceparent: str | None
+    event: bytes
+    received_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessingState:
-    """What was decided on `version` of an order."""
+    """What was decided on `version` of an order.
+
+    What it was decided on, `event` and `received_at`, is stored with it, and not found with it again.
+    """
 
     order_id: OrderId
     version: int
     decision: Decision
     attempt_count: int
     last_error: str | None = None
+    event: bytes | None = field(default=None, compare=False)
+    received_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +95,32 @@ class UnitOfWork(Protocol):
     async def __aexit__(self, *exception: object) -> None: ...
 
     async def commit(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Something that happened to an order, or an event about it that stands still.
+
+    `at` which time, done `by` which process of `service`: None when that is not known. `detail` is JSON.
+    """
+
+    step: str
+    at: datetime | None
+    by: str | None
+    service: str
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderHistory:
+    """What this service knows of the way of an order; `problems` say in words what could not be found out."""
+
+    order_id: OrderId
+    steps: Sequence[Step]
+    problems: Sequence[str] = ()
+
+
+class OrderHistories(Protocol):
+    async def find(self, order_id: OrderId) -> OrderHistory:
+        """Without steps when nothing is known of the order."""
+        ...

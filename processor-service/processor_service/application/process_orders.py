@@ -80,4 +80,6 @@ def _state(item: OrderToProcess, decision: Decision) -> ProcessingState:
         decision=decision,
         attempt_count=item.attempt,
         last_error=decision.fail_reason or item.last_error,
+        event=item.event,
+        received_at=item.received_at,
     )

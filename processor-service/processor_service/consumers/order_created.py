@@ -87,6 +87,8 @@ def _order_to_process(received: Received[OrderCreated]) -> OrderToProcess:
         attempt=received.attempt,
         last_error=received.last_error,
         traceparent=received.traceparent,
+        event=received.body,
+        received_at=received.received_at,
     )
 
 

@@ -1,13 +1,20 @@
 """What can be decided about an order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Final: the order succeeds, or fails for `fail_reason`."""
+    """Final: the order succeeds, or fails for `fail_reason`.
+
+    What it rests on is kept with it and makes no difference: the number of the rule that applied (from 1) and
+    the SKU to which, and the version of the ruleset, or the name of the user's policy.
+    """
 
     fail_reason: str | None = None
+    rule: int | None = field(default=None, compare=False, kw_only=True)
+    sku: str | None = field(default=None, compare=False, kw_only=True)
+    ruleset_version: str | None = field(default=None, compare=False, kw_only=True)
 
     @property
     def failed(self) -> bool:

@@ -38,13 +38,20 @@ class RulesetPolicy:
 class CallablePolicy:
     """Implements Policy by the user's callable, run for up to `concurrency_max` orders at a time.
 
+    Decisions are kept under its `name`, where those of rules have the version of the ruleset.
     A synchronous callable runs in a thread, so that it may block. Whatever it raises, and a decision that
     takes longer than `timeout_seconds`, postpones that one order.
     """
 
     def __init__(
-        self, decide: Callable[[Order], object], *, timeout_seconds: float = 30.0, concurrency_max: int = 32
+        self,
+        decide: Callable[[Order], object],
+        *,
+        name: str = "unnamed",
+        timeout_seconds: float = 30.0,
+        concurrency_max: int = 32,
     ) -> None:
+        self._name = name
         self._decide = decide
         self._is_async = inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(
             type(decide).__call__
@@ -74,7 +81,7 @@ class CallablePolicy:
             log.warning("policy_failed", **fields, exc_info=error)
             return Postponement(reason=f"the policy failed: {type(error).__name__}: {error}")
         if isinstance(decision, Decision):
-            return decision
+            return Decision(decision.fail_reason, ruleset_version=self._name)
         return Postponement(reason=f"the policy returned {decision!r}, not a Decision")
 
     async def _call(self, order: Order) -> object:

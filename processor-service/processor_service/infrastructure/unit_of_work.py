@@ -1,5 +1,6 @@
 """A transaction over states, inbox and outbox."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from random import Random
 
@@ -27,13 +28,21 @@ WHERE order_id = ANY ($1::text[])
 # The guard stands here and not in Python alone: a state is replaced by a newer version only. Sorted, so that
 # concurrent batches wait for each other instead of deadlocking.
 SAVE = """
-INSERT INTO processing_states AS stored (order_id, version, status, fail_reason, attempt_count, last_error)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[])
-    AS decided (order_id, version, status, fail_reason, attempt_count, last_error)
+INSERT INTO processing_states AS stored
+    (order_id, version, status, fail_reason, attempt_count, last_error, rule, sku, ruleset_version, event,
+     received_at, decided_by)
+SELECT order_id, version, status, fail_reason, attempt_count, last_error, rule, sku, ruleset_version, event,
+       now() - received_seconds_before * interval '1 s', $12::text
+FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::int[], $8::text[],
+            $9::text[], $10::bytea[], $11::float8[])
+    AS decided (order_id, version, status, fail_reason, attempt_count, last_error, rule, sku,
+                ruleset_version, event, received_seconds_before)
 ORDER BY order_id COLLATE "C"
 ON CONFLICT (order_id) DO UPDATE
 SET version = excluded.version, status = excluded.status, fail_reason = excluded.fail_reason,
-    attempt_count = excluded.attempt_count, last_error = excluded.last_error, decided_at = now()
+    attempt_count = excluded.attempt_count, last_error = excluded.last_error, decided_at = now(),
+    rule = excluded.rule, sku = excluded.sku, ruleset_version = excluded.ruleset_version,
+    event = excluded.event, received_at = excluded.received_at, decided_by = excluded.decided_by
 WHERE stored.version < excluded.version
 RETURNING order_id
 """
@@ -52,20 +61,23 @@ class PostgresDecidedOrders:
 
 
 class ProcessingUnitOfWork(PostgresUnitOfWork):
-    """Implements UnitOfWork; `wakeup` tells the relay of this process of commits that wrote events."""
+    """Implements UnitOfWork; `wakeup` tells the relay of this process, `instance`, of commits with events."""
 
     inbox: PostgresInbox
     states: "PostgresStates"
     outbox: "PostgresAnswerOutbox"
 
-    def __init__(self, database: Database, wakeup: Wakeup, random: Random) -> None:
+    def __init__(
+        self, database: Database, wakeup: Wakeup, random: Random, *, instance: str | None = None
+    ) -> None:
         super().__init__(database)
         self._wakeup = wakeup
         self._random = random
+        self._instance = instance
 
     def begin(self, connection: Connection) -> None:
         self.inbox = PostgresInbox(connection)
-        self.states = PostgresStates(connection)
+        self.states = PostgresStates(connection, self._instance)
         self.outbox = PostgresAnswerOutbox(connection, self._random)
 
     async def commit(self) -> None:
@@ -75,10 +87,12 @@ class ProcessingUnitOfWork(PostgresUnitOfWork):
 
 
 class PostgresStates:
-    """Implements States on a running transaction."""
+    """Implements States on a transaction that has just begun."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, instance: str | None) -> None:
         self._connection = connection
+        self._instance = instance
+        self._begun_at = asyncio.get_running_loop().time()
 
     async def save(self, states: Collection[ProcessingState]) -> set[OrderId]:
         if not states:
@@ -91,8 +105,18 @@ class PostgresStates:
             [state.decision.fail_reason for state in states],
             [state.attempt_count for state in states],
             [state.last_error for state in states],
+            [state.decision.rule for state in states],
+            [state.decision.sku for state in states],
+            [state.decision.ruleset_version for state in states],
+            [state.event for state in states],
+            [self._seconds_before(state.received_at) for state in states],
+            self._instance,
         )
         return {record["order_id"] for record in records}
+
+    def _seconds_before(self, received_at: float | None) -> float | None:
+        """From then to the beginning of this transaction, which is when the database says it was decided."""
+        return None if received_at is None else self._begun_at - received_at
 
 
 class PostgresAnswerOutbox:

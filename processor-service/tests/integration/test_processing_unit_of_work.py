@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -59,6 +61,8 @@ def received(order_id: str, *skus: str, version: int = 1) -> OrderToProcess:
         attempt=1,
         last_error=None,
         traceparent=TRACEPARENT,
+        event=b"{}",
+        received_at=0.0,
     )
 
 
@@ -120,6 +124,40 @@ async def test_a_state_is_a_row_that_its_users_can_query(
         ("a", 3, "done", 2, "slept"),
         ("b", 1, "failed", 1, "why"),
     ]
+
+
+HOW = "received_at, decided_by, rule, sku, ruleset_version, event"
+
+
+async def test_how_an_order_was_decided_is_stored_with_the_decision(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    item = replace(
+        received("a", "laptop", "potato"),
+        event=b'{"order_id": "a"}',
+        received_at=asyncio.get_running_loop().time() - 60,
+    )
+    policy = RulesetPolicy(Ruleset(), Random(1))
+    uow = ProcessingUnitOfWork(database, Wakeup(), Random(1), instance="p-1")
+
+    await process_orders([item], policy, PostgresDecidedOrders(database), uow)
+
+    row = await connection.fetchrow(f"SELECT {HOW}, decided_at - received_at AS took FROM processing_states")
+    assert (row["decided_by"], row["rule"], row["sku"]) == ("p-1", 2, "potato")
+    assert (row["ruleset_version"], row["event"]) == (Ruleset().version, b'{"order_id": "a"}')
+    assert timedelta(seconds=60) <= row["took"] < timedelta(seconds=600)
+
+
+async def test_a_newer_decision_replaces_how_it_was_decided_too(
+    uow: ProcessingUnitOfWork, connection: asyncpg.Connection
+) -> None:
+    first = Decision("why", rule=1, sku="a", ruleset_version="v1")
+    await save(uow, replace(state(version=1, decision=first), event=b"1", received_at=0.0))
+
+    await save(uow, replace(state(version=2), event=b"2"))
+
+    row = await connection.fetchrow(f"SELECT {HOW} FROM processing_states")
+    assert tuple(row) == (None, None, None, None, None, b"2")
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

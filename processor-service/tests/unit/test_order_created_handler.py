@@ -34,9 +34,11 @@ async def test_an_order_that_is_put_off_is_retried_as_the_policy_said(
     policy = PutsOff(Postponement(reason="the bank sleeps", delay_seconds=delay_seconds, counts=counts))
     no_transaction = cast("UnitOfWork", None)
     handler = OrderCreatedHandler(policy, NothingDecided(), no_transaction, told.append)
-    event = handler.decode("order.created", b'{"order_id": "o-1", "items": ["laptop"]}')
+    body = b'{"order_id": "o-1", "items": ["laptop"]}'
+    event = handler.decode("order.created", body)
 
-    outcomes = await handler.handle([Received(event, attempt=1, last_error=None, traceparent=None)])
+    received = Received(event, attempt=1, last_error=None, traceparent=None, body=body, received_at=0.0)
+    outcomes = await handler.handle([received])
 
     assert outcomes == [RetryLater(reason="the bank sleeps", delay_seconds=delay_seconds, counts=counts)]
     assert told == ["postponed"]

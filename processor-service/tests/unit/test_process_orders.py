@@ -128,6 +128,8 @@ def received(
         attempt=attempt,
         last_error=last_error,
         traceparent=f"trace of {order_id}",
+        event=b"{}",
+        received_at=0.0,
     )
 
 

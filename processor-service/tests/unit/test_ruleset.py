@@ -1,5 +1,7 @@
 """Deciding by rules as data."""
 
+import re
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -86,3 +88,63 @@ async def test_as_a_policy_the_rules_give_a_verdict_for_each_order() -> None:
         FATTY,
     ]
     assert await policy.decide([]) == []
+
+
+@pytest.mark.parametrize(
+    ("skus", "rule", "sku"),
+    [
+        (["laptop"], None, None),
+        (["laptop", "potato"], 2, "potato"),
+        (["potato", "teapot", "pineapple_pizza"], 1, "teapot"),
+        (["pineapple_pizza", "teapot"], 1, "pineapple_pizza"),
+    ],
+)
+def test_a_decision_says_which_rule_decided_and_because_of_what(
+    skus: list[str], rule: int | None, sku: str | None
+) -> None:
+    decision = Ruleset().decide(an_order(*skus), Random(1))
+
+    assert (decision.rule, decision.sku, decision.ruleset_version) == (rule, sku, Ruleset().version)
+
+
+def test_what_a_decision_rests_on_makes_it_no_other_decision() -> None:
+    assert Decision("why", rule=1, sku="a", ruleset_version="1") == reject("why")
+
+
+def ruleset(*rules: tuple[Sequence[str], str], success_rate: float = 1.0) -> Ruleset:
+    made = [Rule(skus=frozenset(skus), fail_reason=reason) for skus, reason in rules]
+    return Ruleset(made, success_rate)
+
+
+def test_the_version_is_of_what_the_rules_say() -> None:
+    one = ruleset((["a", "b"], "why"), (["c"], "because"))
+
+    assert re.fullmatch("[0-9a-f]{12}", one.version)
+    assert ruleset((["b", "a", "b"], "why"), (["c"], "because")).version == one.version
+    others = [
+        ruleset((["a", "b"], "why"), (["c"], "because"), success_rate=0.5),
+        ruleset((["c"], "because"), (["a", "b"], "why")),
+        ruleset((["a"], "why"), (["b", "c"], "because")),
+        ruleset((["a", "b", "c"], "why")),
+        ruleset((['a","b'], "why"), (["c"], "because")),
+        ruleset(),
+    ]
+    assert len({one.version, *(other.version for other in others)}) == 7
+
+
+def test_the_version_of_the_built_in_rules_is_the_same_everywhere() -> None:
+    """Processes that decide together say the same; a change of this one is a change of the rules."""
+    assert Ruleset().version == "0b4c375f4ea9"
+    assert ruleset(("hgfedcba", "why")).version == "f97d8f673f62"
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdef"), min_size=1)), st.lists(st.sampled_from("abcdefg")))
+def test_the_hit_is_that_of_the_first_rule_that_names_one_of_the_goods(
+    rules: list[list[str]], skus: list[str]
+) -> None:
+    hit = ruleset(*((names, "why") for names in rules)).hit(an_order(*skus))
+
+    numbers = [number for number, names in enumerate(rules, start=1) if set(names) & set(skus)]
+    assert (hit.number if hit else None) == (numbers[0] if numbers else None)
+    if hit:
+        assert hit.sku == next(sku for sku in skus if sku in rules[hit.number - 1])

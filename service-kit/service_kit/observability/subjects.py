@@ -1,5 +1,6 @@
 """What a log line about one order says of it, besides what happened."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,10 +38,19 @@ def traceparent_of(subject: str) -> str | None:
 
 
 def subject_in(payload: bytes, subject_field: str) -> str | None:
-    """Whom an event's JSON is about, or None; raises nothing."""
+    """Whom an event's JSON is about, as well as can be told of broken JSON too, or None; raises nothing."""
     try:
         event = msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return _first_subject(payload, subject_field)
     subject = event.get(subject_field) if isinstance(event, Mapping) else None
     return subject if isinstance(subject, str) else None
+
+
+def _first_subject(payload: bytes, subject_field: str) -> str | None:
+    field = re.escape(subject_field).encode()
+    found = re.search(rb'"' + field + rb'"\s*:\s*("(?:[^"\\]|\\.){1,1024}")', payload)
+    try:
+        return msgspec.json.decode(found[1], type=str) if found else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -28,8 +28,9 @@ WITH letter AS (
     DELETE FROM dead_letter_queue WHERE id = ANY ($1::bigint[])
     RETURNING *
 ), to_consumer AS (
-    INSERT INTO retry_queue (event_key, event_type, body, message_id, headers, attempts, last_error, due_at)
-    SELECT event_key, original_event_type, body, message_id, headers, 0, failure_reason, now()
+    INSERT INTO retry_queue
+        (event_key, event_type, body, message_id, headers, attempts, last_error, subject, due_at)
+    SELECT event_key, original_event_type, body, message_id, headers, 0, failure_reason, subject, now()
     FROM letter WHERE source = 'consumer'
     ON CONFLICT (event_key) DO UPDATE SET due_at = excluded.due_at, attempts = excluded.attempts
 ), to_outbox AS (

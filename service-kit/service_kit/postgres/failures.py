@@ -15,12 +15,12 @@ END = "DELETE FROM retry_queue WHERE id = ANY ($1::bigint[]) RETURNING event_key
 # An event that waits already keeps its due time: a duplicate delivery brings nothing forward.
 POSTPONE = """
 INSERT INTO retry_queue
-    (event_key, event_type, body, message_id, headers, attempts, last_error, first_failed_at, due_at)
-SELECT event_key, event_type, body, message_id, headers::jsonb, attempts, last_error,
+    (event_key, event_type, body, message_id, headers, attempts, last_error, subject, first_failed_at, due_at)
+SELECT event_key, event_type, body, message_id, headers::jsonb, attempts, last_error, subject,
        coalesce(first_failed_at, now()), now() + delay_seconds * interval '1 s'
-FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::int[], $7::text[],
-            $8::timestamptz[], $9::float8[])
-    AS failed (event_key, event_type, body, message_id, headers, attempts, last_error,
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[],
+            $9::timestamptz[], $10::float8[])
+    AS failed (event_key, event_type, body, message_id, headers, attempts, last_error, subject,
                first_failed_at, delay_seconds)
 ORDER BY event_key
 ON CONFLICT (event_key) DO NOTHING
@@ -28,8 +28,9 @@ ON CONFLICT (event_key) DO NOTHING
 
 BURY = """
 INSERT INTO dead_letter_queue AS letter
-    (source, event_key, original_event_type, body, message_id, headers, attempts, failure_reason, payload)
-VALUES ('consumer', $1, $2, $3, $4, $5::jsonb, $6, $7, $8::jsonb)
+    (source, event_key, original_event_type, body, message_id, headers, attempts, failure_reason, subject,
+     payload)
+VALUES ('consumer', $1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9::jsonb)
 ON CONFLICT (event_key) DO UPDATE
 SET times_seen = letter.times_seen + 1, last_seen_at = now(), failure_reason = excluded.failure_reason
 """
@@ -45,6 +46,8 @@ WHERE id = ANY (ARRAY(
 RETURNING id, event_type, body, message_id, headers::text AS headers, attempts, last_error
 """
 
+
+SUBJECT_LENGTH_MAX = 255
 
 _any_json = msgspec.json.Decoder(float_hook=str)
 
@@ -103,6 +106,7 @@ async def _postpone(
         [_json_headers(event.headers) for event in events],
         [event.attempt for event in events],
         [storable(event.reason) for event in events],
+        [_storable_subject(event.subject) for event in events],
         [first_failed_at.get(event.event_key) for event in events],
         [item.delay_seconds for item in postponed],
     )
@@ -117,6 +121,7 @@ async def _bury(connection: Connection, failed: FailedEvent) -> None:
         _json_headers(failed.headers),
         failed.attempt,
         storable(failed.reason),
+        _storable_subject(failed.subject),
     )
     try:
         async with connection.transaction():
@@ -154,6 +159,12 @@ def _jsonable(value: object) -> object:
             return [_jsonable(item) for item in value]
         case _:
             return storable(repr(value))
+
+
+def _storable_subject(subject: str | None) -> str | None:
+    """None also for what no index takes: of a malformed event anything can be the subject."""
+    stored = None if subject is None else storable(subject)
+    return stored if stored is not None and len(stored) <= SUBJECT_LENGTH_MAX else None
 
 
 def _storable_id(message_id: str | None) -> str | None:

@@ -22,13 +22,18 @@ DELETE FROM processed_inbox WHERE ctid = ANY (ARRAY(
 """
 
 
-class InboxCleaner(BackgroundService):
-    """Forgets inbox keys older than `retention_days`.
+FORGET_PUBLICATIONS = """
+DELETE FROM publications WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM publications WHERE published_at < now() - $1 * interval '1 day'
+    LIMIT 5000 FOR UPDATE SKIP LOCKED
+))
+"""
 
-    Afterwards a duplicate is still harmless: the version guards refuse it.
-    """
 
-    name: ClassVar[str] = "inbox_cleaner"
+class _Cleaner(BackgroundService):
+    """Forgets what is older than `retention_days`, 5,000 rows at a time."""
+
+    statement: ClassVar[str]
 
     def __init__(
         self,
@@ -45,9 +50,23 @@ class InboxCleaner(BackgroundService):
 
     async def run_once(self) -> None:
         async with self._database.connection() as connection:
-            status = await connection.execute(FORGET, self._retention_days)
+            status = await connection.execute(self.statement, self._retention_days)
         if status != "DELETE 5000":
             await self.pause(self._interval_seconds)
+
+
+class InboxCleaner(_Cleaner):
+    """Forgets inbox keys. Afterwards a duplicate is still harmless: the version guards refuse it."""
+
+    name: ClassVar[str] = "inbox_cleaner"
+    statement = FORGET
+
+
+class PublicationsCleaner(_Cleaner):
+    """Forgets when events were published, and by whom."""
+
+    name: ClassVar[str] = "publications_cleaner"
+    statement = FORGET_PUBLICATIONS
 
 
 DEAD_ROWS = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'outbox'::regclass"

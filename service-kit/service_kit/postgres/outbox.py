@@ -1,5 +1,6 @@
 """The outbox in PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
@@ -26,7 +27,18 @@ LIMIT $1
 FOR UPDATE SKIP LOCKED
 """
 
-REMOVE = "DELETE FROM outbox WHERE id = ANY ($1::bigint[])"
+# What was published leaves the outbox and is noted by the same statement, in one row for each event type: who
+# asks where an order is finds it there. Times are handed over as distances from the beginning of the claim:
+# so they are by this database's clock, as all others that it holds.
+REMOVE = """
+WITH removed AS (
+    DELETE FROM outbox WHERE id = ANY ($1::bigint[]) RETURNING event_type, payload ->> $2::text AS subject
+)
+INSERT INTO publications (event_type, relay, published_at, confirmed_at, subjects)
+SELECT event_type, $3::text, now() + $4::float8 * interval '1 s', now() + $5::float8 * interval '1 s',
+       array_remove(array_agg(subject), NULL)
+FROM removed GROUP BY event_type
+"""
 
 POSTPONE = """
 UPDATE outbox
@@ -44,10 +56,11 @@ WITH dead AS (
     RETURNING outbox.*, failed.reason
 )
 INSERT INTO dead_letter_queue
-    (source, event_key, original_event_type, payload, body, message_id, headers, failure_reason, attempts)
+    (source, event_key, original_event_type, payload, body, message_id, headers, failure_reason, attempts,
+     subject)
 SELECT 'outbox', 'outbox:' || message_id, event_type, payload, convert_to(payload::text, 'UTF8'),
        message_id::text, jsonb_strip_nulls(jsonb_build_object('traceparent', traceparent)),
-       reason, attempts + 1
+       reason, attempts + 1, CASE WHEN length(payload ->> $3::text) <= 255 THEN payload ->> $3::text END
 FROM dead
 """
 
@@ -61,14 +74,25 @@ LAG = "SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER B
 
 
 class PostgresOutbox:
-    """Implements OutboxStore: a claim is a transaction that holds its rows locked."""
+    """Implements OutboxStore: a claim is a transaction that holds its rows locked.
+
+    `instance` is the process that publishes, `subject_field` what events call what they are about.
+    """
 
     def __init__(
-        self, database: Database, *, random: Random, retry_policy: RetryPolicy = RetryPolicy()
+        self,
+        database: Database,
+        *,
+        random: Random,
+        retry_policy: RetryPolicy = RetryPolicy(),
+        instance: str = "",
+        subject_field: str = "subject",
     ) -> None:
         self._database = database
-        self._random = random
-        self._retry_policy = retry_policy
+        self.random = random
+        self.retry_policy = retry_policy
+        self.instance = instance
+        self.subject_field = subject_field
 
     def claim(
         self, limit: int, *, only: str | None = None, excluding: Collection[str] = ()
@@ -80,6 +104,7 @@ class PostgresOutbox:
         self, limit: int, only: str | None, excluding: Collection[str]
     ) -> AsyncIterator[OutboxClaim]:
         async with self._database.transaction() as connection:
+            begun_at = asyncio.get_running_loop().time()
             records = await connection.fetch(CLAIM, limit, only, list(excluding))
             rows = [
                 OutboxRow(
@@ -92,7 +117,7 @@ class PostgresOutbox:
                 )
                 for record in records
             ]
-            yield _Claim(connection, rows, self._retry_policy, self._random)
+            yield _Claim(self, connection, rows, begun_at)
 
     async def backlog(self) -> OutboxBacklog:
         """Counts all rows: for a look every few seconds, not for a hot path."""
@@ -120,26 +145,32 @@ async def add_to_outbox(connection: Connection, events: Sequence[OutboxEvent]) -
 
 class _Claim:
     def __init__(
-        self, connection: Connection, rows: Sequence[OutboxRow], retry_policy: RetryPolicy, random: Random
+        self, outbox: PostgresOutbox, connection: Connection, rows: Sequence[OutboxRow], begun_at: float
     ) -> None:
         self.rows = rows
+        self._outbox = outbox
         self._connection = connection
-        self._retry_policy = retry_policy
-        self._random = random
+        self._begun_at = begun_at
 
-    async def settle(self, *, published: Collection[int], rejected: Mapping[int, str]) -> int:
+    async def settle(
+        self, *, published: Collection[int], rejected: Mapping[int, str], publish_seconds: float = 0.0
+    ) -> int:
         if published:
-            await self._connection.execute(REMOVE, list(published))
+            confirmed = asyncio.get_running_loop().time() - self._begun_at
+            names = (self._outbox.subject_field, self._outbox.instance)
+            sent = confirmed - publish_seconds
+            await self._connection.execute(REMOVE, list(published), *names, sent, confirmed)
         return await self._reject(rejected) if rejected else 0
 
     async def _reject(self, rejected: Mapping[int, str]) -> int:
+        retry_policy, random = self._outbox.retry_policy, self._outbox.random
         attempts = {row.id: row.attempts + 1 for row in self.rows}
-        delays = {id: self._retry_policy.delay_seconds(attempts[id], self._random) for id in rejected}
+        delays = {id: retry_policy.delay_seconds(attempts[id], random) for id in rejected}
         again = {id: delay for id, delay in delays.items() if delay is not None}
         dead = [id for id in rejected if id not in again]
         reasons = {id: storable(reason) for id, reason in rejected.items()}
         await self._connection.execute(
             POSTPONE, list(again), [reasons[id] for id in again], list(again.values())
         )
-        await self._connection.execute(BURY, dead, [reasons[id] for id in dead])
+        await self._connection.execute(BURY, dead, [reasons[id] for id in dead], self._outbox.subject_field)
         return len(dead)

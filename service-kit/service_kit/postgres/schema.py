@@ -60,6 +60,38 @@ CREATE_V1 = (
     """,
 )
 
+CREATE_V2 = (
+    """
+    CREATE TABLE publications (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        event_type text NOT NULL,
+        relay text NOT NULL,
+        published_at timestamptz NOT NULL,
+        confirmed_at timestamptz NOT NULL,
+        subjects text[] NOT NULL
+    )
+    """,
+    "CREATE INDEX publications_published_at ON publications (published_at)",
+    'ALTER TABLE retry_queue ADD COLUMN subject text COLLATE "C"',
+    "CREATE INDEX retry_queue_subject ON retry_queue (subject)",
+    'ALTER TABLE dead_letter_queue ADD COLUMN subject text COLLATE "C"',
+    "CREATE INDEX dead_letter_queue_subject ON dead_letter_queue (subject)",
+)
+"""A row of `publications` is one turn of a relay: the subjects of the events of one type."""
+
+
+def name_subjects(subject_field: str) -> str:
+    """For the dead letters that are there already: the subject as the payload tells it."""
+    subject = f"payload ->> '{subject_field}'"
+    return f"UPDATE dead_letter_queue SET subject = {subject} WHERE length({subject}) <= 255"
+
+
+DROP_V2 = (
+    "ALTER TABLE dead_letter_queue DROP COLUMN subject",
+    "ALTER TABLE retry_queue DROP COLUMN subject",
+    "DROP TABLE publications",
+)
+
 DROP_V1 = (
     "DROP TABLE dead_letter_queue",
     "DROP TABLE retry_queue",

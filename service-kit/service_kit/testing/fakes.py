@@ -193,12 +193,16 @@ class FakeClaim:
     def __init__(self, rows: Sequence[OutboxRow], delay_seconds: Callable[[OutboxRow], float | None]) -> None:
         self.rows = rows
         self.published: list[int] = []
+        self.publish_seconds = 0.0
         self.postponed: dict[int, float] = {}
         self.dead: dict[int, str] = {}
         self._delay_seconds = delay_seconds
 
-    async def settle(self, *, published: Collection[int], rejected: Mapping[int, str]) -> int:
+    async def settle(
+        self, *, published: Collection[int], rejected: Mapping[int, str], publish_seconds: float = 0.0
+    ) -> int:
         self.published += published
+        self.publish_seconds = publish_seconds
         for row in self.rows:
             if row.id in rejected:
                 delay_seconds = self._delay_seconds(row)

@@ -80,7 +80,7 @@ class Session:
         return [record["id"] for record in await self.connection.fetch(outbox.CLAIM, limit, None, [])]
 
     async def remove(self, *ids: int) -> None:
-        await self.connection.execute(outbox.REMOVE, list(ids))
+        await self.connection.execute(outbox.REMOVE, list(ids), "number", "relay", 0.0, 0.0)
 
     async def pending(self) -> int:
         count: int = await self.connection.fetchval(outbox.BACKLOG)
@@ -91,7 +91,7 @@ class Session:
         return lag
 
     async def postpone(self, key: str) -> None:
-        columns: list[list[Any]] = [[key], ["t"], [b"{}"], [None], ["{}"], [1], ["why"], [None], [0.0]]
+        columns: list[list[Any]] = [[key], ["t"], [b"{}"], [None], ["{}"], [1], ["why"], ["s"], [None], [0.0]]
         await self.connection.execute(failures.POSTPONE, *columns)
 
     async def lease(self) -> list[int]:
@@ -104,7 +104,7 @@ class Session:
         return {record["event_key"] for record in await self.connection.fetch(failures.POSTPONED, list(keys))}
 
     async def bury(self, key: str, payload: str | None = None) -> None:
-        await self.connection.execute(failures.BURY, key, "t", b"{}", None, "{}", 1, "why", payload)
+        await self.connection.execute(failures.BURY, key, "t", b"{}", None, "{}", 1, "why", "s", payload)
 
     async def fail(self) -> None:
         with pytest.raises(asyncpg.UntranslatableCharacterError):

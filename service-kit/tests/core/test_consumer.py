@@ -671,3 +671,33 @@ async def test_an_idle_consumer_stops_at_once(world: World, virtual_time: Virtua
             consumer.stop()
         await virtual_time.settle()
         assert all(task.done() for task in tasks)
+
+
+async def test_what_fails_is_stored_with_its_subject(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.handler.script["o1:1"] = retry_later()
+    world.handler.script["o2:1"] = lambda _: Never(reason="never")
+    stored: dict[str, str | None] = {}
+
+    async def set_aside(
+        postponed: Sequence[Postponed], dead: Sequence[FailedEvent], *, ended: Collection[int] = ()
+    ) -> None:
+        failed = [*(item.event for item in postponed), *dead]
+        stored.update({event.event_key[:9]: event.subject for event in failed})
+
+    monkeypatch.setattr(world.failures, "set_aside", set_aside)
+    world.put("o1:1", "o2:1")
+    world.queue.put(b'{"order_id": "o3", "key": oops')
+
+    await world.consumers[0].run_once()
+
+    assert stored == {"o1:1": "o1", "o2:1": "o2", "malformed": "o3"}
+
+
+async def test_a_handler_is_told_when_an_event_was_received_and_as_which_bytes(world: World) -> None:
+    world.queue.put(b'[{"key": "o1:1"},  {"key":"o2:1"}]')
+    now = asyncio.get_running_loop().time()
+
+    await world.consumers[0].run_once()
+
+    told = [(received.body, received.received_at) for _, received in world.handler.calls]
+    assert told == [(b'{"key": "o1:1"}', now), (b'{"key":"o2:1"}', now)]

@@ -86,6 +86,7 @@ class Call:
     limit: int
     published: Collection[int] = ()
     rejected: Collection[int] = ()
+    publish_seconds: float = 0.0
 
 
 class CountingOutbox(FakeOutbox):
@@ -105,6 +106,7 @@ class CountingOutbox(FakeOutbox):
                 self.calls.append(call)
             yield claim
             call.published, call.rejected = claim.published, [*claim.postponed, *claim.dead]
+            call.publish_seconds = claim.publish_seconds
 
 
 @pytest.fixture
@@ -186,6 +188,28 @@ async def test_rows_are_removed_only_after_their_confirm(world: World, virtual_t
         world.publisher.confirming.set()
         await virtual_time.settle()
         assert world.waiting == []
+
+
+async def test_it_is_noted_how_long_the_confirms_took(world: World, virtual_time: VirtualTime) -> None:
+    await world.add(*events(2))
+    world.publisher.confirming.clear()
+    async with running(world):
+        await virtual_time.advance(2.5)
+        world.publisher.confirming.set()
+        await virtual_time.settle()
+
+    (call,) = world.outbox.calls
+    assert call.publish_seconds == 2.5
+
+
+async def test_what_waits_is_told_for_what(world: World) -> None:
+    world.publisher.answer = answering({"order.created": UNROUTABLE})
+    await world.add(*events(1))
+
+    assert world.relay.waits_for("order.created") == "the next turn of a relay"
+    await world.relay.run_once()
+    assert "a queue that takes order.created" in world.relay.waits_for("order.created")
+    assert world.relay.waits_for("order.cancelled") == "the next turn of a relay"
 
 
 async def test_a_backlog_is_published_batch_after_batch_without_a_pause(virtual_time: VirtualTime) -> None:

@@ -36,6 +36,14 @@ def test_traces_of_subjects_are_known_within_their_block() -> None:
         (b"not JSON", None),
         (b"\xff", None),
         (b"[" * 100_000, None),
+        (b'{"order_id": "o-1", "items": [', "o-1"),
+        (b'[{"order_id" :"a\\"b\\u0041"}, oops', 'a"bA'),
+        (b'{"order_id": "o-1', None),
+        (b'{"order_id": "", oops', None),
+        (b'{"order_id": "\xff", oops', None),
+        (b'{"order_id": "\\x", oops', None),
+        (b'{"other": "order_id", oops', None),
+        (b'{"order_id": "' + b"x" * 5_000 + b'", oops', None),
     ],
 )
 def test_the_subject_of_a_payload_is_found_or_not_without_an_error(

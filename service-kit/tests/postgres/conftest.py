@@ -26,7 +26,8 @@ async def database(dsn: str) -> AsyncIterator[Database]:
     async with Database(dsn, application_name="tests") as database:
         async with database.connection() as connection:
             await connection.execute(
-                "TRUNCATE outbox, processed_inbox, retry_queue, dead_letter_queue RESTART IDENTITY"
+                "TRUNCATE outbox, publications, processed_inbox, retry_queue, dead_letter_queue"
+                " RESTART IDENTITY"
             )
         yield database
 
@@ -41,7 +42,7 @@ async def create_tables(dsn: str) -> None:
         Database(dsn, application_name="tests") as database,
         database.transaction() as connection,
     ):
-        for statement in schema.CREATE_V1:
+        for statement in (*schema.CREATE_V1, *schema.CREATE_V2):
             await connection.execute(statement)
 
 

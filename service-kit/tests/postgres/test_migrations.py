@@ -19,7 +19,14 @@ RefusingServer = Callable[[str, str], AbstractAsyncContextManager[str]]
 
 ROOT = Path(__file__).parents[3]
 ORDERS, PROCESSING = Migrations("order_service:migrations"), Migrations("processor_service:migrations")
-KIT_TABLES = {"alembic_version", "outbox", "processed_inbox", "retry_queue", "dead_letter_queue"}
+KIT_TABLES = {
+    "alembic_version",
+    "outbox",
+    "publications",
+    "processed_inbox",
+    "retry_queue",
+    "dead_letter_queue",
+}
 ORDER_TABLES, PROCESSING_TABLES = KIT_TABLES | {"orders"}, KIT_TABLES | {"processing_states"}
 
 services = pytest.mark.parametrize(
@@ -133,7 +140,7 @@ async def test_a_database_that_goes_away_while_migrating_is_an_outage_and_leaves
 
 
 async def test_who_may_not_migrate_waits_until_somebody_else_has(empty: str) -> None:
-    with pytest.raises(DatabaseUnavailable, match="revision \\(none\\), and order_0001 is needed"):
+    with pytest.raises(DatabaseUnavailable, match="revision \\(none\\), and order_0002 is needed"):
         await ORDERS.prepare(empty, migrate=False)
     assert await tables_of(empty) == set()
     await ORDERS.prepare(empty, migrate=True)
