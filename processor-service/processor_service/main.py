@@ -9,21 +9,25 @@ from random import Random
 from typing import Any, NoReturn
 
 from processor_service.api.order_route import order_route
-from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
+from processor_service.api.rules_routes import rules_routes
+from processor_service.commands import add_rules_commands, run_rules_command
+from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler, order_of
 from processor_service.domain.rules import BUILT_IN_RULES, Ruleset
 from processor_service.infrastructure.history import PostgresOrderHistories
 from processor_service.infrastructure.metrics import ProcessorMetrics
+from processor_service.infrastructure.past_orders import PostgresPastOrders
 from processor_service.infrastructure.policies import (
     CallablePolicy,
+    FixedRules,
     MeasuredPolicy,
     RulesetPolicy,
     load_policy,
 )
-from processor_service.infrastructure.rules_file import read_rules
+from processor_service.infrastructure.rules_file import RulesFile, read_rules
 from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from processor_service.settings import ProcessorSettings
 from service_kit.broker import Broker
-from service_kit.cli import Commands, run
+from service_kit.cli import Commands, OwnCommand, run
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.http.access import Access
 from service_kit.instance import instance_name
@@ -50,6 +54,7 @@ async def processor_service(
     """
     random, metrics, wakeup = Random(), ProcessorMetrics(), Wakeup()
     instance, access = instance_name(settings), Access(settings.admin_key, open_on_loopback=open_on_loopback)
+    rules_file = _rules_file(settings, policy, metrics, random)
     queue = f"{settings.service_name}.{ORDER_CREATED}"
     async with (
         Database(settings.db_dsn, application_name=settings.service_name) as database,
@@ -83,10 +88,19 @@ async def processor_service(
             host=settings.host,
             port=settings.port,
             metrics=metrics,
-            routes=[order_route(histories, access)],
+            routes=[
+                order_route(histories, access),
+                *rules_routes(
+                    rules_file or FixedRules(policy),
+                    PostgresPastOrders(database),
+                    order_of,
+                    success_rate=settings.success_rate,
+                    access=access,
+                ),
+            ],
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
-            background_services=flow.background_services(),
+            background_services=[*flow.background_services(), *([rules_file] if rules_file else [])],
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
         )
 
@@ -96,8 +110,20 @@ def configured_policy(settings: ProcessorSettings, random: Random) -> Configured
     if settings.policy:
         decide, timeout_seconds = load_policy(settings.policy), settings.policy_timeout_seconds
         return CallablePolicy(decide, name=settings.policy, timeout_seconds=timeout_seconds)
-    rules = read_rules(Path(settings.rules_file)) if settings.rules_file else BUILT_IN_RULES
-    return RulesetPolicy(Ruleset(rules, settings.success_rate), random)
+    if settings.rules_file:
+        ruleset = read_rules(Path(settings.rules_file), settings.success_rate)
+        return RulesetPolicy(ruleset, random, source=settings.rules_file)
+    return RulesetPolicy(Ruleset(BUILT_IN_RULES, settings.success_rate), random)
+
+
+def _rules_file(
+    settings: ProcessorSettings, policy: ConfiguredPolicy, metrics: ProcessorMetrics, random: Random
+) -> RulesFile | None:
+    """What watches the file that the rules came from, if they came from one."""
+    if settings.rules_file is None or not isinstance(policy, RulesetPolicy):
+        return None
+    on_problem = metrics.rules_file_broken.set
+    return RulesFile(policy, Path(settings.rules_file), on_problem=on_problem, random=random)
 
 
 def serve(settings: ProcessorSettings) -> Coroutine[Any, Any, None]:
@@ -123,5 +149,13 @@ def cli() -> NoReturn:
         serve=serve,
         migrate=migrate,
         dead_letters=partial(dead_letters_of, subject_field=ORDER_ID),
+        own=[
+            OwnCommand(
+                name="rules",
+                help="check a ruleset; rehearse it on past orders",
+                add=add_rules_commands,
+                run=run_rules_command,
+            )
+        ],
     )
     sys.exit(run(commands))

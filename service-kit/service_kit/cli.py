@@ -29,8 +29,24 @@ log = structlog.stdlib.get_logger()
 
 S = TypeVar("S", bound=Settings)
 
+NO_DATABASE = {"APP__DB_DSN": "postgresql://none"}
+"""For a command that needs none, so that nobody has to name one."""
+
 _PAGE = 50  # dead letters carry their bodies: a page of the largest is 75 MiB
 _LEAVE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnCommand(Generic[S]):
+    """A command that one service alone has: `add` gives it its arguments, `run` returns the exit code.
+
+    `needs_database=False` as a default of the arguments frees it from APP__DB_DSN.
+    """
+
+    name: str
+    help: str
+    add: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[S, argparse.Namespace], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +65,7 @@ class Commands(Generic[S]):
     migrate: Callable[[S], Awaitable[str]]
     dead_letters: Callable[[S], AbstractAsyncContextManager[DeadLetters]]
     also_known_settings: Sequence[str] = ()
+    own: Sequence[OwnCommand[S]] = ()
 
 
 def run(
@@ -62,7 +79,8 @@ def run(
     try:
         arguments = _parser(commands).parse_args(argv)
         known = commands.also_known_settings
-        settings, warnings = read_settings(commands.settings, environ, also_known=known)
+        given = environ if arguments.needs_database else NO_DATABASE | dict(environ)
+        settings, warnings = read_settings(commands.settings, given, also_known=known)
         serves = arguments.command == "serve"
         logs_to = sys.stdout if serves else sys.stderr
         # What an operator discards is told in the log alone: there every line counts.
@@ -106,10 +124,12 @@ async def _command(commands: Commands[S], settings: S, arguments: argparse.Names
         case "migrate":
             print(await commands.migrate(settings))
             return 0
-        case _:
+        case "dead-letters":
             async with commands.dead_letters(settings) as letters:
                 code: int = await arguments.action(letters, arguments)
                 return code
+        case name:
+            return await next(own for own in commands.own if own.name == name).run(settings, arguments)
 
 
 def _report(program: str, error: BaseException) -> int:
@@ -120,16 +140,16 @@ def _report(program: str, error: BaseException) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         case ServiceKitError():
-            _complain(program, str(error))
+            complain(program, str(error))
             return error.exit_code if isinstance(error, StartupError) else 1
         case _:
             log.debug("command_failed", exc_info=error)
             hint = "APP__LOG_LEVEL=DEBUG shows where"
-            _complain(program, f"unexpected {type(error).__name__}: {error} ({hint})")
+            complain(program, f"unexpected {type(error).__name__}: {error} ({hint})")
             return 1
 
 
-def _complain(program: str, text: str) -> None:
+def complain(program: str, text: str) -> None:
     for line in text.splitlines():
         print(f"{program}: {printable(line)}", file=sys.stderr)
 
@@ -166,7 +186,7 @@ class Parser(argparse.ArgumentParser):
 
 def _parser(commands: Commands[Any]) -> argparse.ArgumentParser:
     parser = Parser(prog=commands.name, description=commands.description)
-    parser.set_defaults(program=commands.name)
+    parser.set_defaults(program=commands.name, needs_database=True)
     add_version(parser)
     command = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command.add_parser(
@@ -180,6 +200,8 @@ def _parser(commands: Commands[Any]) -> argparse.ArgumentParser:
     _add_dead_letters(
         command.add_parser("dead-letters", help="look at events that were set aside; replay, discard")
     )
+    for own in commands.own:
+        own.add(command.add_parser(own.name, help=own.help))
     return parser
 
 
@@ -187,29 +209,29 @@ def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
     action = parser.add_subparsers(dest="dead_letters", required=True, metavar="ACTION")
 
     listing = action.add_parser("list", help="all of them, oldest first")
-    listing.add_argument("--limit", type=_positive, default=100, help="at most so many (default: 100)")
-    listing.add_argument("--after", type=_positive, default=0, metavar="ID", help="only those after this one")
+    listing.add_argument("--limit", type=positive, default=100, help="at most so many (default: 100)")
+    listing.add_argument("--after", type=positive, default=0, metavar="ID", help="only those after this one")
     listing.add_argument("--json", action="store_true", help="one JSON object a line, with body and headers")
     listing.set_defaults(action=_list)
 
     show = action.add_parser("show", help="one of them, with body and headers")
-    show.add_argument("id", type=_positive, metavar="ID")
+    show.add_argument("id", type=positive, metavar="ID")
     show.add_argument("--json", action="store_true", help="as one JSON object")
     show.set_defaults(action=_show)
 
     replay = action.add_parser("replay", help="hand them to the service again, their attempts forgotten")
     which = replay.add_mutually_exclusive_group(required=True)
-    which.add_argument("ids", type=_positive, nargs="*", metavar="ID", default=[])
+    which.add_argument("ids", type=positive, nargs="*", metavar="ID", default=[])
     which.add_argument("--all", action="store_true", help="every one that is there now")
     replay.set_defaults(action=_replay)
 
     discard = action.add_parser("discard", help="delete them; each is logged with the reason")
-    discard.add_argument("ids", type=_positive, nargs="+", metavar="ID")
+    discard.add_argument("ids", type=positive, nargs="+", metavar="ID")
     discard.add_argument("--reason", required=True, help="why, in words for whoever reads the log")
     discard.set_defaults(action=_discard)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
@@ -231,7 +253,7 @@ async def _list(letters: DeadLetters, arguments: argparse.Namespace) -> int:
 async def _show(letters: DeadLetters, arguments: argparse.Namespace) -> int:
     letter = await letters.get(arguments.id)
     if letter is None:
-        _complain(arguments.program, f"there is no dead letter {arguments.id}")
+        complain(arguments.program, f"there is no dead letter {arguments.id}")
         return 1
     print(_as_json(letter) if arguments.json else _as_text(letter))
     return 0

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 
 from processor_service.domain.decision import Decision, Verdict
 from processor_service.domain.order import Order, OrderId
+from processor_service.domain.rules import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,4 +124,52 @@ class OrderHistory:
 class OrderHistories(Protocol):
     async def find(self, order_id: OrderId) -> OrderHistory:
         """Without steps when nothing is known of the order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastOrder:
+    """An order that was decided. `rule` is the one that applied then, `event` what was decided on."""
+
+    order_id: OrderId
+    decided_at: datetime
+    fail_reason: str | None
+    rule: int | None
+    event: bytes
+
+
+class PastOrders(Protocol):
+    async def before(self, last: PastOrder | None, limit: int) -> Sequence[PastOrder]:
+        """Up to `limit` orders decided before `last`, the newest first; None begins with the newest."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesInForce:
+    """What decides now: a ruleset that comes from `source`, or the user's own `policy`, which has no rules.
+
+    `problem` says why what is in the file now is not in force.
+    """
+
+    policy: str | None
+    version: str
+    source: str
+    loaded_at: datetime
+    rules: Sequence[Rule] = ()
+    success_rate: float | None = None
+    problem: str | None = None
+
+
+class RulesNotReloaded(Exception):
+    """There is no file to take the rules from, or it cannot be read."""
+
+
+class Rules(Protocol):
+    def in_force(self) -> RulesInForce: ...
+
+    async def reload(self) -> None:
+        """Take the rules from their file now.
+
+        Raises InvalidRules and RulesNotReloaded: the rules stay as they are.
+        """
         ...

@@ -7,9 +7,11 @@ import msgspec
 
 from processor_service.application.ports import DecidedOrders, OrderToProcess, Policy, UnitOfWork
 from processor_service.application.process_orders import Processed, process_orders
+from processor_service.application.rehearse import Unreadable
 from processor_service.domain.decision import Postponement
 from processor_service.domain.order import Item, Order, OrderId
 from service_kit.consumer import Handled, Outcome, Received, RetryLater
+from service_kit.errors import MalformedEvent
 from service_kit.event_schema import EventText, EventVersion, decode_event, event_decoder
 from service_kit.observability.subjects import in_traces
 
@@ -50,6 +52,14 @@ class OrderCreated(msgspec.Struct, frozen=True):
 
 
 _decoder = event_decoder(OrderCreated)
+
+
+def order_of(body: bytes) -> Order:
+    """The order in an event that was kept. Raises Unreadable."""
+    try:
+        return decode_event(_decoder, body).order()
+    except MalformedEvent as error:
+        raise Unreadable(str(error)) from error
 
 
 class OrderCreatedHandler:

@@ -1,6 +1,6 @@
 """What this service measures beyond the kit's metrics."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from service_kit.observability.metrics import Metrics
 
@@ -21,6 +21,11 @@ class ProcessorMetrics(Metrics):
             "decision_seconds",
             "How long the policy took for a batch of orders.",
             buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.rules_file_broken = Gauge(
+            "rules_file_broken",
+            "1 while the rules file cannot be used and the rules before it stay in force, else 0.",
             registry=self.registry,
         )
         for outcome in ("decided", "repeated", "ignored", "postponed"):

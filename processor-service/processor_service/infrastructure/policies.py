@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from datetime import UTC, datetime
 from random import Random
 
 import structlog
 from prometheus_client import Histogram
 
-from processor_service.application.ports import Policy
+from processor_service.application.ports import Policy, RulesInForce, RulesNotReloaded
 from processor_service.domain.decision import Decision, Postponement, RetryLater, Verdict
 from processor_service.domain.order import Order
 from processor_service.domain.rules import Ruleset
@@ -21,18 +22,40 @@ from service_kit.errors import StartupError
 from service_kit.observability.subjects import about, traceparent_of
 
 SETTING = "APP__POLICY"
+BUILT_IN = "built in"
 log = structlog.stdlib.get_logger()
 
 
 class RulesetPolicy:
-    """Implements Policy by rules as data."""
+    """Implements Policy by rules as data, which can be replaced between two batches.
 
-    def __init__(self, ruleset: Ruleset, random: Random) -> None:
-        self._ruleset = ruleset
+    `source` says where they come from, `problem` why newer ones did not come into force.
+    """
+
+    def __init__(self, ruleset: Ruleset, random: Random, *, source: str = BUILT_IN) -> None:
+        self.source = source
         self._random = random
+        self.use(ruleset)
+
+    def use(self, ruleset: Ruleset) -> None:
+        self.ruleset = ruleset
+        self.loaded_at = datetime.now(UTC)
+        self.problem: str | None = None
+
+    def in_force(self) -> RulesInForce:
+        return RulesInForce(
+            policy=None,
+            version=self.ruleset.version,
+            source=self.source,
+            loaded_at=self.loaded_at,
+            rules=self.ruleset.rules,
+            success_rate=self.ruleset.success_rate,
+            problem=self.problem,
+        )
 
     async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
-        return [self._ruleset.decide(order, self._random) for order in orders]
+        ruleset = self.ruleset
+        return [ruleset.decide(order, self._random) for order in orders]
 
 
 class CallablePolicy:
@@ -52,6 +75,7 @@ class CallablePolicy:
         concurrency_max: int = 32,
     ) -> None:
         self._name = name
+        self._loaded_at = datetime.now(UTC)
         self._decide = decide
         self._is_async = inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(
             type(decide).__call__
@@ -60,6 +84,10 @@ class CallablePolicy:
         self._slots = asyncio.Semaphore(concurrency_max)
         # asyncio's own threads are few on a small machine: orders would spend their time waiting for one.
         self._threads = ThreadPoolExecutor(concurrency_max, thread_name_prefix="policy")
+
+    def in_force(self) -> RulesInForce:
+        name = self._name
+        return RulesInForce(policy=name, version=name, source=SETTING, loaded_at=self._loaded_at)
 
     async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
         return await asyncio.gather(*(self._decide_one(order) for order in orders))
@@ -92,6 +120,19 @@ class CallablePolicy:
             result = await asyncio.get_running_loop().run_in_executor(self._threads, run, self._decide, order)
         # Of a decorator or a lambda only the result tells that what it wraps is asynchronous.
         return await result if inspect.isawaitable(result) else result
+
+
+class FixedRules:
+    """Implements Rules for what comes from no file."""
+
+    def __init__(self, policy: RulesetPolicy | CallablePolicy) -> None:
+        self._policy = policy
+
+    def in_force(self) -> RulesInForce:
+        return self._policy.in_force()
+
+    async def reload(self) -> None:
+        raise RulesNotReloaded("no file gives the rules; APP__RULES_FILE would name one")
 
 
 class MeasuredPolicy:
