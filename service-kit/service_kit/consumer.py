@@ -42,6 +42,7 @@ class Received(Generic[E]):
     attempt: int
     last_error: str | None
     traceparent: str | None
+    message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,13 @@ class Consumer(BackgroundService, Generic[E]):
             raw = body.body if isinstance(body, Malformed) else body
             self._bury(FailedEvent.malformed(delivery, raw, reason), None, settlement)
         else:
-            received = Received(event, delivery.attempt, delivery.last_error, _traceparent(delivery.headers))
+            received = Received(
+                event,
+                delivery.attempt,
+                delivery.last_error,
+                _traceparent(delivery.headers),
+                delivery.message_id,
+            )
             pending.append(_Pending(delivery, body, received))
 
     async def _handle_wave(self, wave: "Sequence[_Pending[E]]", settlement: Settlement) -> None:

@@ -22,6 +22,8 @@ from service_kit.relay import Relay, RelaySettings
 from service_kit.retry import RetryPolicy
 from service_kit.settings import Settings
 from service_kit.sources import BrokerSource, RetrySource
+from service_kit.tracing.publishing import TracedPublishing
+from service_kit.tracing.tracer import Tracer
 
 PREFETCH = 1_000
 RELAY_LAG_SECONDS_MAX = 30.0
@@ -62,9 +64,11 @@ class EventFlow:
     pace: Pace = Pace()
     back_pressure: BackPressure = field(default_factory=BackPressure)
     subject_field: str = "subject"
+    tracer: Tracer | None = None
 
     def background_services(self) -> list[BackgroundService]:
         pace, outbox, failures = self.pace, self._outbox(), PostgresFailures(self.database)
+        publisher, tracer = self.broker.publisher(), self.tracer
         relay_settings = replace(pace.relay, events_per_message=self.settings.events_per_message)
         retries = RetrySource(
             failures, poll_seconds=pace.retry_poll_seconds, lease_seconds=pace.lease_seconds
@@ -72,13 +76,14 @@ class EventFlow:
         return [
             Relay(
                 outbox,
-                self.broker.publisher(),
+                publisher,
                 wakeup=self.wakeup,
                 metrics=self.metrics,
                 settings=relay_settings,
                 subject_field=self.subject_field,
                 back_pressure=self.back_pressure,
                 random=self.random,
+                publish=TracedPublishing(publisher, tracer) if tracer else None,
             ),
             *(
                 Consumer(
