@@ -12,7 +12,7 @@ from acceptance.processes import ServiceProcess
 from order_service.main import MIGRATIONS as ORDER_MIGRATIONS
 from processor_service.main import MIGRATIONS as PROCESSOR_MIGRATIONS
 from service_kit.testing.eventually import eventually
-from service_kit.testing.postgres_server import PostgresServer, fresh_database
+from service_kit.testing.postgres_server import Migrate, PostgresServer, fresh_database
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,14 +76,32 @@ class Deployment:
         await eventually(is_settled, within_seconds=seconds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schemas:
+    """How the databases are brought to a schema, which `name` stands for."""
+
+    name: str
+    order: Migrate
+    processor: Migrate
+
+
+NEWEST = Schemas(name="the newest", order=ORDER_MIGRATIONS.upgrade, processor=PROCESSOR_MIGRATIONS.upgrade)
+
+
 @asynccontextmanager
 async def deployment(
-    postgres: PostgresServer, rabbitmq_url: str, name: str, folder: Path, *, cleanup_url: str | None = None
+    postgres: PostgresServer,
+    rabbitmq_url: str,
+    name: str,
+    folder: Path,
+    *,
+    cleanup_url: str | None = None,
+    schemas: Schemas = NEWEST,
 ) -> AsyncIterator[Deployment]:
     """Ends its processes, and deletes its databases, queues and exchange (through `cleanup_url`)."""
     async with (
-        fresh_database(postgres, "order-service", ORDER_MIGRATIONS.upgrade) as order_dsn,
-        fresh_database(postgres, "processor-service", PROCESSOR_MIGRATIONS.upgrade) as processor_dsn,
+        fresh_database(postgres, f"order-service, {schemas.name}", schemas.order) as order_dsn,
+        fresh_database(postgres, f"processor-service, {schemas.name}", schemas.processor) as processor_dsn,
     ):
         deployed = Deployment(
             name=name,

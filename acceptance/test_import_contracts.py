@@ -28,6 +28,7 @@ POSTGRES = "the PostgreSQL driver stays in service_kit.postgres"
 ALEMBIC = "Alembic stays in service_kit.postgres and the migrations"
 RABBITMQ = "the RabbitMQ codec stays in service_kit.rabbitmq"
 HTTP = "HTTP stays in service_kit.http and the api folders"
+OPENTELEMETRY = "OpenTelemetry stays in service_kit.tracing"
 TESTING = "what runs in production does not import what is for tests"
 
 VIOLATIONS = [
@@ -60,6 +61,7 @@ VIOLATIONS = [
     (RABBITMQ, "service_kit/inprocess/violation.py", "import pamqp.commands"),
     (HTTP, "order_service/consumers/violation.py", "import starlette.requests"),
     (HTTP, "service_kit/postgres/violation.py", "import uvicorn"),
+    (OPENTELEMETRY, "processor_service/infrastructure/violation.py", "import opentelemetry.trace"),
     (TESTING, "service_kit/rabbitmq/violation.py", "import aio_pika"),
     (TESTING, "order_service/infrastructure/violation.py", "import service_kit.testing.eventually"),
 ]

@@ -27,7 +27,8 @@ def main() -> int:
         return 0
     file: Path = arguments.out / "results.json"
     if not arguments.report:
-        names = arguments.only.split(",") if arguments.only else list(SCENARIOS)
+        standard = [name for name, scenario in SCENARIOS.items() if scenario.by_default]
+        names = arguments.only.split(",") if arguments.only else standard
         if unknown := [name for name in names if name not in SCENARIOS]:
             print(f"there is no scenario {unknown[0]!r}; --list shows them", file=sys.stderr)
             return 2

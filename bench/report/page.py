@@ -8,6 +8,7 @@ from bench.report.figures import Measured
 from bench.report.markdown import milliseconds, number, percent, table
 from bench.report.targets import targets
 from bench.results import Results
+from bench.scenarios.traces import SHARES
 
 
 def page(results: Results) -> str:
@@ -44,6 +45,7 @@ def _sections(results: Results) -> Iterator[str]:
     yield _backlogs(results)
     yield _growth(results)
     yield _soak(results)
+    yield _traces(results)
 
 
 def _promised(results: Results) -> str:
@@ -253,6 +255,20 @@ def _soak(results: Results) -> str:
         + table(["tables afterwards, with indexes", ""], rows)
         + "\n\n![](plots/memory.svg)\n\n![](plots/outbox.svg)"
     )
+
+
+def _traces(results: Results) -> str:
+    traces = Measured(results, "traces")
+    if not traces:
+        return ""
+    rows = [
+        [f"tracing {name}", number(traces.median(name, "rate"))]
+        + [number(traces.median(name, "cpu", part)) for part in (cpu.ORDER, cpu.PROCESSOR)]
+        for name in SHARES
+    ]
+    head = ["", "orders/s", cpu.ORDER, cpu.PROCESSOR]
+    note = "The most that the path carries, and µs of CPU an order. The collector throws everything away."
+    return f"## Traces\n\n{note}\n\n{table(head, rows)}"
 
 
 def _plots(results: Results) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench import cpu
+from bench import cpu, statistics
 from bench.report.figures import Measured
 from bench.results import Results
 
@@ -97,6 +97,13 @@ def targets(results: Results) -> list[Target]:
             bound=50,
             unit="×",
         ),
+        Target(
+            text="loss of throughput when 10 % of the orders are traced",
+            value=_loss(of("traces"), "10 %"),
+            bound=10,
+            unit="%",
+            at_most=True,
+        ),
         *_growth_targets(of("growth")),
         *_memory_targets(of("soak")),
     ]
@@ -154,6 +161,14 @@ def _left(sustained: Measured, events: str) -> float | None:
     runs = [run[events] for run in sustained.runs if events in run]
     late = [run for run in runs if run["drained_seconds"] is None or run["drained_seconds"] > 2]
     return float(sum(run["backlog_at_stop"] for run in late)) if runs else None
+
+
+def _loss(traces: Measured, share: str) -> float | None:
+    """The median of the runs, each compared with itself: what is off and on alternates within a run."""
+    pairs = zip(traces.all(share, "rate"), traces.all("off", "rate"), strict=True)
+    kept = [_ratio(on, off) for on, off in pairs]
+    losses = [100 * (1 - share) for share in kept if share is not None]
+    return statistics.median(losses) if losses else None
 
 
 def _plain(plain: Measured) -> float | None:

@@ -31,6 +31,7 @@ class Lengths:
     soak_orders: int = 1_000_000
     plain_seconds: float = 20.0
     loop_messages: int = 100_000
+    traces_seconds: float = 10.0
 
     def repeated(self, times: int) -> "Lengths":
         return replace(self, repeats=times)
@@ -54,6 +55,7 @@ QUICK = Lengths(
     soak_orders=10_000,
     plain_seconds=4.0,
     loop_messages=20_000,
+    traces_seconds=1.0,
 )
 
 
@@ -69,10 +71,14 @@ class Bench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """`seconds` is about how long a run takes; `repeated` says that a median of several runs is wanted."""
+    """`seconds` is about how long a run takes; `repeated` says that a median of several runs is wanted.
+
+    What is not `by_default` is measured only when `--only` names it.
+    """
 
     name: str
     story: str
     run: Callable[[Bench], Awaitable[Figures]]
     seconds: Callable[[Lengths], float]
     repeated: bool = True
+    by_default: bool = True

@@ -1,17 +1,21 @@
 """The composition root: what order-service is made of, and its command line."""
 
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from order_service.api.routes import order_routes
 from order_service.api.timeline_route import timeline_route
 from order_service.application.create_orders import CreateOutcome, create_orders
 from order_service.application.ports import CreateOrder
-from order_service.consumers.order_processed import ORDER_PROCESSED, OrderProcessedHandler
+from order_service.consumers.order_processed import (
+    ORDER_PROCESSED,
+    OrderProcessed,
+    OrderProcessedHandler,
+)
 from order_service.infrastructure.history import PostgresOrderHistories
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
@@ -21,6 +25,7 @@ from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.settings import OrderSettings
 from service_kit.broker import Broker
 from service_kit.cli import Commands, run
+from service_kit.consumer import Handler
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.group_commit import GroupCommit
 from service_kit.instance import instance_name
@@ -29,6 +34,9 @@ from service_kit.postgres.database import Database
 from service_kit.postgres.dead_letters import dead_letters_of
 from service_kit.postgres.migrate import Migrations
 from service_kit.service import Service, ServiceParts, serve_until_stopped
+from service_kit.tracing.handling import TracedHandler
+from service_kit.tracing.settings import tracer_for
+from service_kit.tracing.tracer import Tracer
 
 MIGRATIONS = Migrations("order_service:migrations")
 ORDER_ID = "order_id"
@@ -37,7 +45,11 @@ ORDER_ID = "order_id"
 
 @asynccontextmanager
 async def order_service(
-    settings: OrderSettings, broker: Broker, *, processor_url: Callable[[], str] | None = None
+    settings: OrderSettings,
+    broker: Broker,
+    *,
+    processor_url: Callable[[], str] | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[ServiceParts]:
     """The parts of the service on an open `broker`; the database is looked for when it is first needed.
 
@@ -60,9 +72,14 @@ async def order_service(
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
 
-        def handler() -> OrderProcessedHandler:
+        def handler() -> Handler[OrderProcessed]:
             uow = OrderUnitOfWork(database, wakeup, instance=instance)
-            return OrderProcessedHandler(uow, metrics.observe_finished)
+            plain = OrderProcessedHandler(uow, metrics.observe_finished)
+            if tracer is None:
+                return plain
+            return TracedHandler(
+                plain, tracer, routing_key=ORDER_PROCESSED, queue=queue, subject_field=ORDER_ID
+            )
 
         flow = EventFlow(
             settings=settings,
@@ -74,6 +91,7 @@ async def order_service(
             metrics=metrics,
             random=random,
             subject_field=ORDER_ID,
+            tracer=tracer,
         )
         reconciler = Reconciler(
             OrderUnitOfWork(database, wakeup),
@@ -96,12 +114,19 @@ async def order_service(
             prepare=lambda: flow.prepare(MIGRATIONS),
             background_services=[*flow.background_services(), reconciler],
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
+            tracer=tracer,
         )
 
 
-async def serve(settings: OrderSettings) -> None:
+def serve(settings: OrderSettings) -> Coroutine[Any, Any, None]:
+    """Raises StartupError at once when a variable of OpenTelemetry is wrong."""
+    return _serve(settings, tracer_for(settings))
+
+
+async def _serve(settings: OrderSettings, tracer: Tracer | None) -> None:
     async with rabbit_broker(settings) as broker:
-        await serve_until_stopped(Service(settings.service_name, order_service(settings, broker)))
+        parts = order_service(settings, broker, tracer=tracer)
+        await serve_until_stopped(Service(settings.service_name, parts))
 
 
 async def migrate(settings: OrderSettings) -> str:

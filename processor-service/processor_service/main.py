@@ -11,7 +11,12 @@ from typing import Any, NoReturn
 from processor_service.api.order_route import order_route
 from processor_service.api.rules_routes import rules_routes
 from processor_service.commands import add_rules_commands, run_rules_command
-from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler, order_of
+from processor_service.consumers.order_created import (
+    ORDER_CREATED,
+    OrderCreated,
+    OrderCreatedHandler,
+    order_of,
+)
 from processor_service.domain.rules import BUILT_IN_RULES, Ruleset
 from processor_service.infrastructure.history import PostgresOrderHistories
 from processor_service.infrastructure.metrics import ProcessorMetrics
@@ -24,18 +29,24 @@ from processor_service.infrastructure.policies import (
     load_policy,
 )
 from processor_service.infrastructure.rules_file import RulesFile, read_rules
+from processor_service.infrastructure.traced_policy import TracedPolicy
 from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from processor_service.settings import ProcessorSettings
 from service_kit.broker import Broker
 from service_kit.cli import Commands, OwnCommand, run
+from service_kit.consumer import Handler
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.http.access import Access
 from service_kit.instance import instance_name
 from service_kit.lifecycle import Wakeup
+from service_kit.observability.trace_context import continued_trace
 from service_kit.postgres.database import Database
 from service_kit.postgres.dead_letters import dead_letters_of
 from service_kit.postgres.migrate import Migrations
 from service_kit.service import Service, ServiceParts, serve_until_stopped
+from service_kit.tracing.handling import TracedHandler
+from service_kit.tracing.settings import tracer_for
+from service_kit.tracing.tracer import Tracer
 
 MIGRATIONS = Migrations("processor_service:migrations")
 ORDER_ID = "order_id"
@@ -46,7 +57,12 @@ ConfiguredPolicy = RulesetPolicy | CallablePolicy
 
 @asynccontextmanager
 async def processor_service(
-    settings: ProcessorSettings, broker: Broker, policy: ConfiguredPolicy, *, open_on_loopback: bool = False
+    settings: ProcessorSettings,
+    broker: Broker,
+    policy: ConfiguredPolicy,
+    *,
+    open_on_loopback: bool = False,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[ServiceParts]:
     """The parts of the service on an open `broker`; the database is looked for when it is first needed.
 
@@ -56,17 +72,24 @@ async def processor_service(
     instance, access = instance_name(settings), Access(settings.admin_key, open_on_loopback=open_on_loopback)
     rules_file = _rules_file(settings, policy, metrics, random)
     queue = f"{settings.service_name}.{ORDER_CREATED}"
+    deciding = MeasuredPolicy(TracedPolicy(policy, tracer) if tracer else policy, metrics.decision_seconds)
+    continued = tracer.continued if tracer else continued_trace
     async with (
         Database(settings.db_dsn, application_name=settings.service_name) as database,
         broker.subscribe(queue, [ORDER_CREATED], prefetch=PREFETCH) as subscription,
     ):
 
-        def handler() -> OrderCreatedHandler:
-            return OrderCreatedHandler(
-                MeasuredPolicy(policy, metrics.decision_seconds),
+        def handler() -> Handler[OrderCreated]:
+            plain = OrderCreatedHandler(
+                deciding,
                 PostgresDecidedOrders(database),
-                ProcessingUnitOfWork(database, wakeup, random, instance=instance),
+                ProcessingUnitOfWork(database, wakeup, random, instance=instance, continued=continued),
                 metrics.count_outcome,
+            )
+            if tracer is None:
+                return plain
+            return TracedHandler(
+                plain, tracer, routing_key=ORDER_CREATED, queue=queue, subject_field=ORDER_ID
             )
 
         flow = EventFlow(
@@ -79,6 +102,7 @@ async def processor_service(
             metrics=metrics,
             random=random,
             subject_field=ORDER_ID,
+            tracer=tracer,
         )
         histories = PostgresOrderHistories(
             database, service=settings.service_name, subject_field=ORDER_ID, waits_for=flow.waits_for
@@ -102,6 +126,7 @@ async def processor_service(
             prepare=lambda: flow.prepare(MIGRATIONS),
             background_services=[*flow.background_services(), *([rules_file] if rules_file else [])],
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
+            tracer=tracer,
         )
 
 
@@ -127,13 +152,14 @@ def _rules_file(
 
 
 def serve(settings: ProcessorSettings) -> Coroutine[Any, Any, None]:
-    """Raises StartupError at once when the policy cannot be loaded."""
-    return _serve(settings, configured_policy(settings, Random()))
+    """Raises StartupError at once: the policy cannot be loaded, or a variable of OpenTelemetry is wrong."""
+    policy = configured_policy(settings, Random())  # first: it may bring a provider of its own spans
+    return _serve(settings, policy, tracer_for(settings, is_global=True))
 
 
-async def _serve(settings: ProcessorSettings, policy: ConfiguredPolicy) -> None:
+async def _serve(settings: ProcessorSettings, policy: ConfiguredPolicy, tracer: Tracer | None) -> None:
     async with rabbit_broker(settings) as broker:
-        parts = processor_service(settings, broker, policy)
+        parts = processor_service(settings, broker, policy, tracer=tracer)
         await serve_until_stopped(Service(settings.service_name, parts))
 
 

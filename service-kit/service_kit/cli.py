@@ -34,6 +34,8 @@ NO_DATABASE = {"APP__DB_DSN": "postgresql://none"}
 
 _PAGE = 50  # dead letters carry their bodies: a page of the largest is 75 MiB
 _LEAVE_SECONDS = 5.0
+_MORE_SETTINGS = """
+  OTEL_*                         of OpenTelemetry; traces are off until OTEL_EXPORTER_OTLP_ENDPOINT is set"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,7 @@ def _parser(commands: Commands[Any]) -> argparse.ArgumentParser:
         "serve",
         help="run the service until SIGTERM or Ctrl-C",
         description="Run the service. SIGTERM or Ctrl-C drains it; a second Ctrl-C leaves at once.",
-        epilog="settings, from the environment:\n" + settings_help(commands.settings),
+        epilog="settings, from the environment:\n" + settings_help(commands.settings) + _MORE_SETTINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_parser("migrate", help="bring the database to the newest revision; safe on a running system")

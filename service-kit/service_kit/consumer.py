@@ -48,6 +48,7 @@ class Received(Generic[E]):
     traceparent: str | None
     body: bytes
     received_at: float
+    message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class Consumer(BackgroundService, Generic[E]):
                 _traceparent(delivery.headers),
                 body,
                 received_at,
+                delivery.message_id,
             )
             pending.append(_Pending(delivery, received))
 

@@ -29,6 +29,8 @@ from service_kit.relay import Relay, RelaySettings
 from service_kit.retry import RetryPolicy
 from service_kit.settings import Settings
 from service_kit.sources import BrokerSource, RetrySource
+from service_kit.tracing.publishing import TracedPublishing
+from service_kit.tracing.tracer import Tracer
 
 PREFETCH = 1_000
 RELAY_LAG_SECONDS_MAX = 30.0
@@ -69,6 +71,7 @@ class EventFlow:
     pace: Pace = Pace()
     back_pressure: BackPressure = field(default_factory=BackPressure)
     subject_field: str = "subject"
+    tracer: Tracer | None = None
 
     def background_services(self) -> list[BackgroundService]:
         pace, outbox, failures = self.pace, self._outbox(), PostgresFailures(self.database)
@@ -114,15 +117,17 @@ class EventFlow:
 
     @cached_property
     def relay(self) -> Relay:
+        publisher = self.broker.publisher()
         return Relay(
             self._outbox(),
-            self.broker.publisher(),
+            publisher,
             wakeup=self.wakeup,
             metrics=self.metrics,
             settings=replace(self.pace.relay, events_per_message=self.settings.events_per_message),
             subject_field=self.subject_field,
             back_pressure=self.back_pressure,
             random=self.random,
+            publish=TracedPublishing(publisher, self.tracer) if self.tracer else None,
         )
 
     def waits_for(self, event_type: str) -> str:

@@ -18,7 +18,10 @@ class OutboxEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRow:
-    """An event that waits to be published. `attempts` counts publishings that failed by its own fault."""
+    """An event that waits to be published. `attempts` counts publishings that failed by its own fault.
+
+    `waited_seconds` have passed, by the database's clock, from its commit until it was claimed.
+    """
 
     id: int
     event_type: str
@@ -26,6 +29,7 @@ class OutboxRow:
     message_id: str
     traceparent: str | None
     attempts: int
+    waited_seconds: float = 0.0
 
 
 class OutboxClaim(Protocol):

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import structlog
 
@@ -21,6 +21,12 @@ from service_kit.outbox import OutboxRow, OutboxStore
 from service_kit.routes import ClosedRoutes
 
 _DRAIN_SECONDS_MAX = 3.0
+
+Parcel = tuple[Message, Sequence[OutboxRow]]
+"""A message and the rows whose events it carries."""
+
+PublishParcels = Callable[[Sequence[Parcel]], Coroutine[Any, Any, Sequence[PublishOutcome]]]
+"""As `Publisher.publish`."""
 
 log = structlog.stdlib.get_logger()
 
@@ -49,7 +55,8 @@ class Relay(BackgroundService):
     The claim is a transaction held until the confirms are in, so that a crash at any instant releases the
     rows at once: an event is published at least once, and never by two relays at the same time. `wakeup`
     is notified by commits in this process; polling finds all others. `subject_field` is the field of an event
-    that says what it is about, and what log lines call it.
+    that says what it is about, and what log lines call it. `publish` does so by `publisher`, unless it adds
+    something (a trace).
     """
 
     name: ClassVar[str] = "relay"
@@ -65,11 +72,13 @@ class Relay(BackgroundService):
         subject_field: str = "subject",
         back_pressure: BackPressure | None = None,
         random: Random | None = None,
+        publish: PublishParcels | None = None,
     ) -> None:
         super().__init__(random)
         self._outbox = outbox
         self._back_pressure = back_pressure or BackPressure()
         self._publisher = publisher
+        self._publish_parcels = publish or self._publish_plainly
         self._wakeup = wakeup
         self._metrics = metrics
         self._settings = settings
@@ -121,7 +130,7 @@ class Relay(BackgroundService):
         published = Published()
         parcels = list(pack(rows, self._settings))
         try:
-            outcomes = await self._confirmed([message for message, _ in parcels])
+            outcomes = await self._confirmed(parcels)
         except MessageRejected as rejection:
             return await self._publish_without_culprit(rows, rejection)
         for (message, contents), outcome in zip(parcels, outcomes, strict=True):
@@ -134,9 +143,12 @@ class Relay(BackgroundService):
                 self._metrics.events_turned_away.labels(message.routing_key, outcome.value).inc(len(contents))
         return published
 
-    async def _confirmed(self, messages: Sequence[Message]) -> Sequence[PublishOutcome]:
+    async def _publish_plainly(self, parcels: Sequence[Parcel]) -> Sequence[PublishOutcome]:
+        return await self._publisher.publish([message for message, _ in parcels])
+
+    async def _confirmed(self, parcels: Sequence[Parcel]) -> Sequence[PublishOutcome]:
         """As `publish`, but draining does not wait for ever on a reader that may be gone before us."""
-        publishing = self._publisher.publish(messages)
+        publishing = self._publish_parcels(parcels)
         with self._metrics.publish_duration.time():
             outcomes = await self.until_stopped(publishing, linger_seconds=_DRAIN_SECONDS_MAX)
         if outcomes is None:
@@ -158,7 +170,7 @@ class Relay(BackgroundService):
         return Published(first.confirmed + second.confirmed, first.rejected | second.rejected)
 
 
-def pack(rows: Sequence[OutboxRow], settings: RelaySettings) -> Iterator[tuple[Message, Sequence[OutboxRow]]]:
+def pack(rows: Sequence[OutboxRow], settings: RelaySettings) -> Iterator[Parcel]:
     """Put rows into messages: one each, or arrays of up to `events_per_message` events of one type.
 
     The order of the rows of one type is kept. An array takes the message id and trace of its first event.

@@ -17,13 +17,16 @@ from service_kit.http.application import Routes, application
 from service_kit.http.health import Check, Readiness, health_routes
 from service_kit.http.metrics_endpoint import metrics_route
 from service_kit.http.server import HttpServer
+from service_kit.http.traced import Traced
 from service_kit.lifecycle import BackgroundService
 from service_kit.observability.metrics import Metrics
 from service_kit.retry import OUTAGE_BACKOFF, Backoff, pauses
+from service_kit.tracing.tracer import Tracer
 
 log = structlog.stdlib.get_logger()
 
-# Of the grace time: until then requests may be answered, and then turns finished; the rest is for closing.
+# Of the grace time: until then requests may be answered, and then turns finished (and what they have traced
+# exported); the rest is for closing.
 _REQUESTS_SHARE, _TURNS_SHARE = 0.7, 0.9
 _REMINDERS = Backoff(first_seconds=2.0, max_seconds=60.0, jitter=0.0)
 
@@ -52,6 +55,7 @@ class ServiceParts:
     prepare: Callable[[], Awaitable[None]] = _nothing_to_prepare
     background_services: Sequence[BackgroundService] = ()
     shutdown_grace_seconds: float = 20.0
+    tracer: Tracer | None = None
 
 
 class Service:
@@ -133,7 +137,9 @@ class Service:
         readiness = Readiness({**parts.checks, "migrations": self._migrations_check})
         # The router looks at them in this order: what is asked for most stands first.
         routes = [*parts.routes, *health_routes(self.name, readiness), metrics_route(parts.metrics.registry)]
-        server = HttpServer(application(routes, metrics=parts.metrics), parts.host, parts.port)
+        app = application(routes, metrics=parts.metrics)
+        traced = Traced(app, parts.tracer) if parts.tracer else app
+        server = HttpServer(traced, parts.host, parts.port)
         background = _Background(parts.background_services, parts.metrics)
         try:
             await server.start()
@@ -146,6 +152,8 @@ class Service:
             log.info("service_stopping")
             await server.drain(deadline.seconds_left(_REQUESTS_SHARE))
             await background.drain(deadline.seconds_left(_TURNS_SHARE))
+            if parts.tracer:
+                await parts.tracer.close(deadline.seconds_left(_TURNS_SHARE))
 
     async def _prepare_and_run(self, parts: ServiceParts, background: "_Background") -> None:
         await self._prepare(parts.prepare)

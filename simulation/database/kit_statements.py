@@ -56,7 +56,7 @@ def _uuid(prefix: str, id: int) -> str:
     return f"{prefix.encode().hex():0<8.8}-0000-4000-8000-{id:012x}"
 
 
-@models(outbox.CLAIM, "9805e0f5")
+@models(outbox.CLAIM, "e1bb2f91")
 def outbox_claim(
     work: Work, tables: Tables, limit: int, only: str | None, excluding: Sequence[str]
 ) -> Waiting:
@@ -79,7 +79,7 @@ def outbox_claim(
             values = work.visible(row)
             if values is not None and wanted(values):
                 work.take(row)
-                claimed.append(values)
+                claimed.append(values | {"waited_seconds": work.clock() - values["created_at"]})
     return claimed
 
 

@@ -4,13 +4,21 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import httpx
 from msgspec.structs import replace
 
-from order_processor.parts import ORDER_DB_DSN, PROCESSOR_DB_DSN, DatabaseAddresses, brokers, databases
+from order_processor.parts import (
+    ORDER_DB_DSN,
+    PROCESSOR_DB_DSN,
+    RABBITMQ_URL,
+    DatabaseAddresses,
+    brokers,
+    databases,
+)
 from order_processor.samples import SAMPLES, submit
 from order_processor.screen import Screen
 from order_service.main import order_service
@@ -21,6 +29,8 @@ from service_kit.errors import StartupError
 from service_kit.http.server import listening_socket
 from service_kit.service import Service, serve_until_stopped
 from service_kit.settings import ReadSettings, S, read_settings
+from service_kit.tracing.settings import RABBITMQ, tracer_for
+from service_kit.tracing.tracer import Tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +56,7 @@ async def _up(options: UpOptions, environ: Mapping[str, str], screen: Screen) ->
     async with AsyncExitStack() as stack:
         settings = checked_settings(options, environ)
         policy = configured_policy(settings.processor, Random())
+        order_tracer, processor_tracer = _tracers(settings, environ)
         for warning in settings.warnings:
             screen.note(warning)
         addresses = await stack.enter_async_context(databases(environ, options.data_dir, screen))
@@ -55,10 +66,12 @@ async def _up(options: UpOptions, environ: Mapping[str, str], screen: Screen) ->
             brokers(environ, order_settings, processor_settings)
         )
         processor_parts = processor_service(
-            processor_settings, processor_broker, policy, open_on_loopback=True
+            processor_settings, processor_broker, policy, open_on_loopback=True, tracer=processor_tracer
         )
         processor = Service("processor-service", processor_parts)
-        order_parts = order_service(order_settings, order_broker, processor_url=lambda: processor.url)
+        order_parts = order_service(
+            order_settings, order_broker, processor_url=lambda: processor.url, tracer=order_tracer
+        )
         order = Service("order-service", order_parts)
         await serve_until_stopped(
             order, processor, meanwhile=lambda: _show(order, processor, addresses, screen)
@@ -94,6 +107,16 @@ def _settings(kind: type[S], environ: Mapping[str, str], dsn_name: str, port: in
         return read_settings(kind, {**environ, **own}, also_known=known)
     except StartupError as error:
         raise StartupError(str(error).replace("APP__DB_DSN", dsn_name), exit_code=error.exit_code) from error
+
+
+def _tracers(settings: CheckedSettings, environ: Mapping[str, str]) -> tuple[Tracer | None, Tracer | None]:
+    """One for each service, so that both keep their names. Raises StartupError."""
+    trace = partial(
+        tracer_for,
+        messaging_system=RABBITMQ if environ.get(RABBITMQ_URL) else "in_process",
+        shares_process=True,
+    )
+    return trace(settings.order), trace(settings.processor, is_global=True)
 
 
 async def _show(order: Service, processor: Service, addresses: DatabaseAddresses, screen: Screen) -> None:

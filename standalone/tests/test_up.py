@@ -14,6 +14,7 @@ import pytest
 
 from order_processor.samples import SAMPLES
 from service_kit.testing.eventually import eventually
+from service_kit.testing.otlp_receiver import otlp_receiver
 
 COMMAND = Path(sys.executable).parent / "order-processor"
 README = Path(__file__).parents[2] / "README.md"
@@ -180,6 +181,10 @@ async def test_a_data_folder_that_is_a_file_is_told_in_one_line(tmp_path: Path) 
         ({"APP__ORDER_DB_DSN": "mysql://x"}, "order-processor: APP__ORDER_DB_DSN is not valid"),
         ({"APP__POLICY": "nowhere:decide"}, "order-processor: APP__POLICY: cannot load 'nowhere:decide'"),
         ({"APP__LOG_LEVEL": "loud"}, "order-processor: APP__LOG_LEVEL='loud' is not valid"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_TRACES_SAMPLER": "loud"},
+            "order-processor: OTEL_TRACES_SAMPLER='loud' is not valid",
+        ),
     ],
 )
 async def test_settings_are_looked_at_before_anything_is_started(
@@ -205,6 +210,23 @@ async def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) 
         assert await wrong.ended() == 1
     assert "holds something else than a database" in wrong.screen
     assert (tmp_path / "data" / "postgres" / "mine").read_text() == "mine"
+
+
+async def test_each_service_traces_by_its_own_name(tmp_path: Path) -> None:
+    async with otlp_receiver() as receiver:
+        tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_SERVICE_NAME": "both-of-them"}
+        async with up(tmp_path / "data", tmp_path / "screen", "--ephemeral", settings=tracing) as running:
+            await running.serving()
+            assert await running.end(signal.SIGTERM) == 0
+
+    kinds = {(span.service, span.kind) for span in receiver.spans}
+    in_order_service = {("order-service", kind) for kind in ("SERVER", "PRODUCER", "CONSUMER")}
+    in_processor = {("processor-service", kind) for kind in ("CONSUMER", "INTERNAL", "PRODUCER")}
+    assert kinds == in_order_service | in_processor
+    systems = {span.attributes["messaging.system"] for span in receiver.spans if span.kind == "PRODUCER"}
+    assert systems == {"in_process"}
+    for posted in receiver.named("POST /orders"):
+        assert len([span for span in receiver.spans if span.trace_id == posted.trace_id]) == 6
 
 
 @pytest.mark.parametrize("program", ["order-service", "processor-service", "order-processor"])

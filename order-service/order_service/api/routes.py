@@ -20,6 +20,7 @@ from service_kit.group_commit import GroupCommit, Overloaded
 from service_kit.http.application import LOG_FIELDS
 from service_kit.http.body import read_body
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.traced import span_of
 from service_kit.observability.subjects import about
 from service_kit.observability.trace_context import continued_trace
 
@@ -36,7 +37,7 @@ def order_routes(
             raise problem_of(Overloaded())
         raw = await read_body(request)
         try:
-            traceparent = continued_trace(request.headers.get("traceparent"), random)
+            traceparent = span_of(request) or continued_trace(request.headers.get("traceparent"), random)
             order = parse_order(raw)
             accepted_at = asyncio.get_running_loop().time()
             request.scope[LOG_FIELDS] = about("order_id", order.order_id, traceparent)
@@ -48,7 +49,8 @@ def order_routes(
 
     async def get_order_by_id(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
-        request.scope[LOG_FIELDS] = about("order_id", order_id, request.headers.get("traceparent"))
+        traceparent = span_of(request) or request.headers.get("traceparent")
+        request.scope[LOG_FIELDS] = about("order_id", order_id, traceparent)
         try:
             order = await get_order(order_id, orders)
         except Unavailable as error:

@@ -1,7 +1,7 @@
 """A transaction over states, inbox and outbox."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 
 import msgspec
@@ -18,6 +18,9 @@ from service_kit.postgres.outbox import add_to_outbox
 from service_kit.postgres.unit_of_work import PostgresUnitOfWork
 
 ORDER_PROCESSED = "order.processed"
+
+Continued = Callable[[str | None, Random], str]
+"""From the traceparent of an order to that of its answer."""
 
 FIND = """
 SELECT order_id, version, fail_reason, attempt_count, last_error
@@ -68,17 +71,24 @@ class ProcessingUnitOfWork(PostgresUnitOfWork):
     outbox: "PostgresAnswerOutbox"
 
     def __init__(
-        self, database: Database, wakeup: Wakeup, random: Random, *, instance: str | None = None
+        self,
+        database: Database,
+        wakeup: Wakeup,
+        random: Random,
+        *,
+        instance: str | None = None,
+        continued: Continued = continued_trace,
     ) -> None:
         super().__init__(database)
         self._wakeup = wakeup
         self._random = random
         self._instance = instance
+        self._continued = continued
 
     def begin(self, connection: Connection) -> None:
         self.inbox = PostgresInbox(connection)
         self.states = PostgresStates(connection, self._instance)
-        self.outbox = PostgresAnswerOutbox(connection, self._random)
+        self.outbox = PostgresAnswerOutbox(connection, lambda trace: self._continued(trace, self._random))
 
     async def commit(self) -> None:
         await super().commit()
@@ -122,9 +132,9 @@ class PostgresStates:
 class PostgresAnswerOutbox:
     """Implements Outbox on a running transaction."""
 
-    def __init__(self, connection: Connection, random: Random) -> None:
+    def __init__(self, connection: Connection, continued: Callable[[str | None], str]) -> None:
         self._connection = connection
-        self._random = random
+        self._continued = continued
         self.written = False
 
     async def add(self, answers: Sequence[Answer]) -> None:
@@ -136,7 +146,7 @@ class PostgresAnswerOutbox:
         return OutboxEvent(
             event_type=ORDER_PROCESSED,
             payload=order_processed(answer.state),
-            traceparent=continued_trace(answer.traceparent, self._random),
+            traceparent=self._continued(answer.traceparent),
         )
 
 

@@ -6,7 +6,7 @@ from time import perf_counter
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_WENT_AWAY = 499
 
 
@@ -46,10 +46,10 @@ class Measured:
         observe = self._observers.get(key)
         if observe is None:
             observe = self._observer(*key)
-            if key[0] in _METHODS:
+            if key[0] in METHODS:
                 self._observers[key] = observe
         observe(seconds)
 
     def _observer(self, method: str, route: str, status: int) -> Callable[[float], None]:
-        known_method = method if method in _METHODS else "OTHER"
+        known_method = method if method in METHODS else "OTHER"
         return self._duration.labels(known_method, route, str(status)).observe

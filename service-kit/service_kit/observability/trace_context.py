@@ -2,8 +2,10 @@
 
 import re
 from random import Random
+from typing import TypeGuard
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_ODD = frozenset("13579bdf")
 
 
 def trace_id(traceparent: object) -> str | None:
@@ -11,6 +13,16 @@ def trace_id(traceparent: object) -> str | None:
     if not isinstance(traceparent, str) or not _TRACEPARENT.fullmatch(traceparent):
         return None
     return traceparent[3:35]
+
+
+def is_sampled(traceparent: str | None) -> TypeGuard[str]:
+    """Whether a valid `traceparent` says that its trace is recorded; cheap when it does not."""
+    # The flag is the lowest bit, and most traces have it not.
+    return (
+        traceparent is not None
+        and traceparent[-1:] in _ODD
+        and _TRACEPARENT.fullmatch(traceparent) is not None
+    )
 
 
 def continued_trace(traceparent: str | None, random: Random) -> str:

@@ -19,7 +19,8 @@ FROM unnest($1::text[], $2::text[], $3::text[]) AS event (event_type, payload, t
 # Rows that another relay holds are skipped, not waited for. By state, never by `id > last seen`: rows become
 # visible in the order of their commits, not of their ids.
 CLAIM = """
-SELECT id, event_type, payload::text AS payload, message_id, traceparent, attempts
+SELECT id, event_type, payload::text AS payload, message_id, traceparent, attempts,
+       extract(epoch FROM clock_timestamp() - created_at)::float8 AS waited_seconds
 FROM outbox
 WHERE due_at <= now() AND ($2::text IS NULL OR event_type = $2) AND event_type <> ALL ($3::text[])
 ORDER BY id
@@ -114,6 +115,7 @@ class PostgresOutbox:
                     message_id=str(record["message_id"]),
                     traceparent=record["traceparent"],
                     attempts=record["attempts"],
+                    waited_seconds=record["waited_seconds"],
                 )
                 for record in records
             ]

@@ -154,7 +154,8 @@ class FakeOutbox:
         ][:limit]
         for each in waiting:
             each.claimed = True
-        claim = FakeClaim([each.row for each in waiting], self._delay_seconds)
+        rows = [replace(each.row, waited_seconds=(now - each.created_at).total_seconds()) for each in waiting]
+        claim = FakeClaim(rows, self._delay_seconds)
         try:
             yield claim
             await self._database.answer()

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from service_kit.outbox import OutboxEvent, OutboxRow
-from service_kit.testing.stores_conformance import Stores, outbox_event
+from service_kit.testing.stores_conformance import HOUR, Stores, outbox_event
 
 
 class OutboxConformance:
@@ -22,6 +22,13 @@ class OutboxConformance:
         assert row.traceparent == outbox_event(1).traceparent
         assert row.attempts == 0
         assert UUID(row.message_id)
+
+    async def test_a_claim_says_how_long_each_event_has_been_waiting(self, stores: Stores) -> None:
+        await add(stores, 1)
+        await stores.pass_time(HOUR)
+        await add(stores, 1)
+        older, younger = await claimed(stores)
+        assert older.waited_seconds >= HOUR > younger.waited_seconds >= 0
 
     async def test_message_ids_are_unique_and_stay_the_same(self, stores: Stores) -> None:
         await add(stores, 3)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service_kit.observability.trace_context import continued_trace
+from service_kit.observability.trace_context import continued_trace, is_sampled
 
 VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 FORM = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -54,3 +54,16 @@ def test_whatever_comes_in_a_valid_trace_goes_out(traceparent: str, seed: int) -
     assert FORM.fullmatch(continued)
     assert continued[3:35] != "0" * 32
     assert continued[36:52] != "0" * 16
+
+
+@pytest.mark.parametrize("flags", ["01", "03", "ff"])
+def test_the_lowest_bit_of_the_flags_says_that_a_trace_is_sampled(flags: str) -> None:
+    assert is_sampled(VALID[:-2] + flags)
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [None, "", "01", "nonsense-01", VALID[:-2] + "00", VALID[:-2] + "02", VALID.upper(), VALID + "1"],
+)
+def test_everything_else_is_not_sampled(traceparent: str | None) -> None:
+    assert not is_sampled(traceparent)
