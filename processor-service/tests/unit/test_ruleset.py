@@ -135,6 +135,7 @@ def test_the_version_is_of_what_the_rules_say() -> None:
 def test_the_version_of_the_built_in_rules_is_the_same_everywhere() -> None:
     """Processes that decide together say the same; a change of this one is a change of the rules."""
     assert Ruleset().version == "0b4c375f4ea9"
+    assert ruleset(("hgfedcba", "why")).version == "f97d8f673f62"
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdef"), min_size=1)), st.lists(st.sampled_from("abcdefg")))
