@@ -38,7 +38,8 @@ def trace(number: int, *, sampled: bool = True) -> str:
 
 
 def note(key: str, traceparent: str | None, *, attempt: int = 1) -> Received[Note]:
-    return Received(Note(key), attempt, None, traceparent, f"message of {key}")
+    body, message_id = key.encode(), f"message of {key}"
+    return Received(Note(key), attempt, None, traceparent, body, 0.0, message_id)
 
 
 @pytest.fixture
