@@ -105,6 +105,7 @@ class DeadLetterFilter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_type: str | None = None
     group: str | None = None
     subject: str | None = None
+    source: str | None = None
     since: Time | None = None
     until: Time | None = None
 
@@ -120,17 +121,22 @@ class ForecastExample(Struct, frozen=True, kw_only=True):
 
 
 class Forecast(Struct, frozen=True, kw_only=True):
-    """What a replay would do now, were it started."""
+    """What a replay would do now, were it started; of very many the last are `unexamined`."""
 
     total: int
     will_run: int
     already_processed: int
     will_fail_again: int
+    unexamined: int = 0
     examples: list[ForecastExample] = field(default_factory=list)
 
 
 class Replay(Struct, frozen=True, kw_only=True):
-    """`state` is running, paused, stopped (too many failed), cancelled or finished."""
+    """`state` is running, paused, stopped (too many failed), cancelled or finished.
+
+    `remaining` are those whose outcome is not known yet. `not_found` and `in_other_replays` tell, when it was
+    started, how many of those that were selected were left out.
+    """
 
     id: int
     state: str
@@ -147,6 +153,9 @@ class Replay(Struct, frozen=True, kw_only=True):
     created_at: Time | None = None
     finished_at: Time | None = None
     stopped_because: str | None = None
+    in_flight: int | None = None
+    not_found: int | None = None
+    in_other_replays: int | None = None
     forecast: Forecast | None = None
 
     @property

@@ -98,11 +98,12 @@ class AdminRequests:
     def audit(self, *, after: int | None = None, limit: int = ENTRIES_PER_PAGE) -> Request[AuditPage]:
         return self._get(AuditPage, "/admin/audit", query(after=after, limit=limit))
 
-    def flow(self, seconds: float) -> Request[Flow]:
+    def flow(self, seconds: int) -> Request[Flow]:
         return self._get(Flow, "/admin/flow", query(seconds=seconds))
 
-    def stuck_orders(self, limit: int) -> Request[StuckOrders]:
-        return self._get(StuckOrders, "/admin/orders/stuck", query(limit=limit))
+    def stuck_orders(self, limit: int, older_than_seconds: float) -> Request[StuckOrders]:
+        wanted = query(limit=limit, older_than_seconds=older_than_seconds)
+        return self._get(StuckOrders, "/admin/orders/stuck", wanted)
 
     def reconcile(self, reason: str, order_ids: Sequence[str] | None) -> Request[int]:
         body = {"reason": reason} | _without_none({"order_ids": order_ids})

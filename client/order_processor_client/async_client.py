@@ -271,11 +271,11 @@ class AsyncServiceAdmin:
 
 
 class AsyncOrderServiceAdmin(AsyncServiceAdmin):
-    async def flow(self, seconds: float = 900.0) -> Flow:
+    async def flow(self, seconds: int = 900) -> Flow:
         return await self._send(self._requests.flow(seconds))
 
-    async def stuck_orders(self, limit: int = 50) -> StuckOrders:
-        return await self._send(self._requests.stuck_orders(limit))
+    async def stuck_orders(self, limit: int = 50, *, older_than_seconds: float = 30.0) -> StuckOrders:
+        return await self._send(self._requests.stuck_orders(limit, older_than_seconds))
 
     async def reconcile(self, reason: str, order_ids: Sequence[str] | None = None) -> int:
         return await self._send(self._requests.reconcile(reason, order_ids))

@@ -250,7 +250,7 @@ class ServiceAdmin:
         per_second: float | None = None,
         failure_share_max: float | None = None,
     ) -> Replay:
-        """What is selected is frozen now. The service goes on alone; it stops when too large a share fails."""
+        """What is selected is frozen now. The service goes on alone; it stops when too much fails."""
         return self._send(
             self._requests.start_replay(
                 selection, reason, per_second=per_second, failure_share_max=failure_share_max
@@ -291,12 +291,12 @@ class ServiceAdmin:
 
 
 class OrderServiceAdmin(ServiceAdmin):
-    def flow(self, seconds: float = 900.0) -> Flow:
+    def flow(self, seconds: int = 900) -> Flow:
         """What went through in the last `seconds`."""
         return self._send(self._requests.flow(seconds))
 
-    def stuck_orders(self, limit: int = 50) -> StuckOrders:
-        return self._send(self._requests.stuck_orders(limit))
+    def stuck_orders(self, limit: int = 50, *, older_than_seconds: float = 30.0) -> StuckOrders:
+        return self._send(self._requests.stuck_orders(limit, older_than_seconds))
 
     def reconcile(self, reason: str, order_ids: Sequence[str] | None = None) -> int:
         """How many orders were told of again."""

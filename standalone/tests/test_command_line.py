@@ -51,8 +51,8 @@ def test_help_and_mistakes_load_neither_services_nor_client(arguments: list[str]
         "from order_processor import main\n"
         f"try: main.cli({arguments!r})\n"
         "except SystemExit: pass\n"
-        "heavy = ('order_service', 'processor_service', 'service_kit.cli', 'order_processor_client', 'httpx',\n"
-        "         'asyncpg', 'sqlalchemy', 'starlette', 'structlog', 'uvloop')\n"
+        "heavy = ('order_service', 'processor_service', 'service_kit.cli', 'order_processor_client',\n"
+        "         'httpx', 'asyncpg', 'sqlalchemy', 'starlette', 'structlog', 'uvloop')\n"
         "print('loaded:', [name for name in heavy if name in sys.modules])\n"
     )
 

@@ -208,7 +208,10 @@ def show_forecast(session: Session, expected: "Forecast", *, on_stderr: bool = F
         (expected.will_run, "will run", "green"),
         (expected.already_processed, "will be skipped: already processed", ""),
         (expected.will_fail_again, "will fail again", "red" if expected.will_fail_again else ""),
+        (expected.unexamined, "were not looked at: they are too many", "yellow"),
     ):
+        if not number and words.startswith("were not"):
+            continue
         screen.print(text(f"{number:>9,}  {words}", style))
     if expected.examples:
         table = new_table("id", "forecast", "why", right=["id"], fold=["why"])

@@ -22,7 +22,7 @@ from order_processor_client.async_client import AsyncServiceAdmin
 
 T = TypeVar("T")
 
-_FLOW_SECONDS = 120.0
+_FLOW_SECONDS = 120
 
 
 async def show_live(session: Session, every: float) -> None:
