@@ -1,6 +1,5 @@
 """Where the services are, and who asks: by argument, else by the environment."""
 
-import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from order_processor_client.request import Request, Service
 
 URL, PROCESSOR_URL, KEY = "ORDER_PROCESSOR_URL", "ORDER_PROCESSOR_PROCESSOR_URL", "ORDER_PROCESSOR_KEY"
 _DEFAULTS = {URL: "http://127.0.0.1:8000", PROCESSOR_URL: "http://127.0.0.1:8001"}
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _NAME_LENGTH_MAX = 100
 
 
@@ -54,9 +54,10 @@ class Connection:
         """What httpx's two clients are made with."""
         return {
             "timeout": self.timeout_seconds,
-            # Loading the certificates takes longer than all else; a proxy is not asked for this machine.
+            # Loading the certificates takes longer than all else.
             "verify": any(url.startswith("https:") for url in self.urls.values()),
-            "trust_env": not all(_is_loopback(url) for url in self.urls.values()),
+            # The proxy of the environment, if there is one, is not asked for this machine.
+            "mounts": {f"all://{host}": None for host in _LOOPBACK},
         }
 
     def arguments(self, request: Request[Any]) -> dict[str, Any]:
@@ -76,8 +77,19 @@ class Connection:
         try:
             yield
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
+            reason = "no answer in time" if isinstance(error, httpx.TimeoutException) else _reason(error)
             raise Unreachable(self.urls[request.service], reason) from error
+
+
+def _reason(error: BaseException) -> str:
+    """In the words of the operating system, which stand at the end of the chain if they are known."""
+    last = error
+    while following := last.__cause__ or last.__context__:
+        last = following
+    if isinstance(last, OSError) and last.errno:
+        # asyncio's own errors have other words, and the system's number.
+        return os.strerror(last.errno) if last.errno > 0 else str(last.strerror)
+    return str(error) or type(error).__name__
 
 
 def _url(given: str | None, name: str, environ: Mapping[str, str]) -> str:
@@ -102,11 +114,3 @@ def _name(operator: str) -> bytes:
     if len(operator) > _NAME_LENGTH_MAX or not operator.isprintable() or not operator.strip():
         raise Misconfigured(f"the operator's name must have 1 to {_NAME_LENGTH_MAX} printable characters")
     return operator.strip().encode()
-
-
-def _is_loopback(url: str) -> bool:
-    host = httpx.URL(url).host
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

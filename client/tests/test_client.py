@@ -85,6 +85,18 @@ def test_key_and_urls_come_from_the_environment(
     assert server.asked[0].headers["authorization"] == "Bearer from-the-environment"
 
 
+def test_no_proxy_is_asked_for_this_machine(
+    server: ScriptedServer, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    server.will_answer(answer(order_body()))
+
+    assert client.ask(lambda client: client.orders.get("ord-1")).order_id == "ord-1"
+
+
 @pytest.mark.parametrize(
     ("order_id", "target"),
     [

@@ -42,8 +42,10 @@ async def _healths(session: Session) -> "dict[ServiceName, Health]":
 
 
 def _show_problems(session: Session, healths: "dict[ServiceName, Health]") -> None:
+    if any([*health.problems()] for health in healths.values()):
+        session.output.show("")
     for name, health in healths.items():
         for problem in health.problems():
             session.output.show(text(f"! {name}-service: {problem}", "yellow"))
-        if health.readiness:
+        if health.readiness and not health.trouble:
             session.output.note(f"{name}-service shows the rest to those who have its key: --key")
