@@ -1,6 +1,6 @@
 """How a service is, as far as it lets us see, and what is wrong with it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -71,14 +71,14 @@ def as_json(health: Health) -> dict[str, Any]:
     }
 
 
-def health_table(healths: Mapping[ServiceName, Health]) -> Table:
+def health_table(healths: Mapping[ServiceName, Health], *, without: Collection[str] = ()) -> Table:
     """Rows of what is known, a column for each service."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("", style="bold", no_wrap=True)
     for name in healths:
         table.add_column(f"{name}-service", overflow="fold")
     rows = [_rows(health) for health in healths.values()]
-    for label in dict.fromkeys(label for row in rows for label in row):
+    for label in dict.fromkeys(label for row in rows for label in row if label not in without):
         table.add_row(label, *(row.get(label, Text(NONE, "dim")) for row in rows))
     return table
 
