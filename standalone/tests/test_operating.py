@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,25 @@ def lines(*orders: object) -> bytes:
 
 
 async def poison(dsn: str, *bodies: bytes) -> None:
-    """Dead letters as a consumer leaves them."""
+    """Dead letters as a consumer leaves them, of events in any state."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.executemany(
             "INSERT INTO dead_letter_queue"
             " (source, event_key, original_event_type, body, failure_reason, attempts)"
             " VALUES ('consumer', $1, 'order.created', $2, 'it was a test', 1)",
-            [(f"poison-{number}", body) for number, body in enumerate(bodies)],
+            [(key_of(body), body) for body in bodies],
         )
     finally:
         await connection.close()
+
+
+def key_of(body: bytes) -> str:
+    try:
+        event = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return f"malformed:{sha256(body).hexdigest()}"
+    return f"order.created:{event['order_id']}:{event['version']}"
 
 
 def good(number: int) -> bytes:
@@ -209,14 +218,14 @@ async def _complete(client: Client, order_id: str) -> bool:
 
 
 async def test_dead_letters_are_listed_grouped_and_shown(operate: Run, deployment: Any) -> None:
-    await poison(deployment.processor_dsn, b"no JSON \xff\x1b[2J", b'{"order_id": "a"}')
+    await poison(deployment.processor_dsn, b"no JSON \xff\x1b[2J", good(1))
     await poison(deployment.order_dsn, b"also none")
 
     listed = await operate("dead-letters", "list", "--json")
     assert [(one["service"], one["event_key"]) for one in listed.json_lines] == [
-        ("order", "poison-0"),
-        ("processor", "poison-1"),
-        ("processor", "poison-0"),
+        ("order", key_of(b"also none")),
+        ("processor", "order.created:again-1:1"),
+        ("processor", key_of(b"no JSON \xff\x1b[2J")),
     ]
     assert len((await operate("dead-letters", "list", *PROCESSOR, "--limit", "1", "--json")).json_lines) == 1
     groups = (await operate("dead-letters", "groups", *PROCESSOR, "--json")).json_lines
