@@ -22,9 +22,12 @@ class Readiness(Struct, frozen=True, kw_only=True):
 
 
 class Consuming(Struct, frozen=True, kw_only=True):
-    """Whether events are taken from the queue; `by`, `reason` and `since` tell of the pause."""
+    """Whether events are taken from the queue; `by`, `reason` and `since` tell of the last change.
 
-    paused: bool
+    `paused` is None while that cannot be known.
+    """
+
+    paused: bool | None
     by: str | None = None
     reason: str | None = None
     since: Time | None = None
@@ -95,8 +98,11 @@ class DeadLetterGroup(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterGroups(Struct, frozen=True, kw_only=True):
+    """The largest groups; `total` counts all dead letters."""
+
     groups: list[DeadLetterGroup]
     total: int
+    has_more: bool = False
 
 
 class DeadLetterFilter(Struct, frozen=True, kw_only=True, omit_defaults=True):

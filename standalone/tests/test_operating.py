@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import pytest
 
 from order_processor_client import AsyncOrderProcessorClient, Item, NewOrder
 from order_processor_client.admin_models import Replay
+from service_kit.failures import FailedEvent
+from service_kit.message import Delivery
 from service_kit.testing.eventually import eventually
 
 Run = Callable[..., Awaitable[Any]]
@@ -48,7 +49,9 @@ def key_of(body: bytes) -> str:
     try:
         event = msgspec.json.decode(body)
     except msgspec.DecodeError:
-        return f"malformed:{sha256(body).hexdigest()}"
+        return FailedEvent.malformed(
+            Delivery(tag=0, routing_key="order.created", body=body), body, ""
+        ).event_key
     return f"order.created:{event['order_id']}:{event['version']}"
 
 

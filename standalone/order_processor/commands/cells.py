@@ -24,13 +24,29 @@ def text(value: object, style: str = "") -> Text:
     return Text(NONE if value is None or value == "" else printable(str(value)), style)
 
 
+def cell(value: object) -> Text:
+    """By what kind of value it is."""
+    match value:
+        case Text():
+            return value
+        case datetime():
+            return moment(value)
+        case int() | float() if not isinstance(value, bool):
+            return Text(f"{value:,}")
+        case _:
+            return text(value)
+
+
 def status_text(word: str) -> Text:
     return text(word, _STYLES.get(word, ""))
 
 
 def moment(at: datetime | None) -> Text:
-    """In UTC, as in logs and in the database."""
-    return Text(f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else NONE)
+    """In UTC, as in logs and in the database; the year is told when it is another than this one."""
+    if at is None:
+        return Text(NONE)
+    at = at.astimezone(UTC)
+    return Text(f"{at:%m-%d %H:%M:%S}" if at.year == datetime.now(UTC).year else f"{at:%Y-%m-%d %H:%M:%S}")
 
 
 def amount(value: Decimal) -> Text:

@@ -38,11 +38,12 @@ def resume(session: Session, service: Service, reason: Reason) -> None:
 
 
 def _show(session: Session, states: "dict[ServiceName, Consuming]") -> None:
+    from order_processor.commands.health import consuming_text
+
     if session.output.json:
         session.output.document(states)
         return
     table = new_table("service", "consuming", "since (UTC)", "by", "reason", fold=["by", "reason"])
     for name, state in states.items():
-        word = text("paused", "yellow") if state.paused else text("running", "green")
-        table.add_row(name, word, moment(state.since), text(state.by), text(state.reason))
+        table.add_row(name, consuming_text(state), moment(state.since), text(state.by), text(state.reason))
     session.output.show(table)

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from order_processor.commands.cells import count, counted, moment, text
 from order_processor.commands.exits import ExitCode
@@ -20,8 +21,9 @@ from order_processor.commands.options import (
     Yes,
     confirmed,
 )
-from order_processor.commands.output import new_table
+from order_processor.commands.output import facts_table, new_table
 from order_processor.commands.session import Session, remote
+from service_kit.printable import printable
 
 if TYPE_CHECKING:
     from order_processor_client import DeadLetterFilter
@@ -52,8 +54,8 @@ def list_letters(
 ) -> None:
     """List what was set aside, newest first."""
     only = _filter(event_type, group, subject, since, until)
-    table = new_table("service", "id", "moved (UTC)", "event", "about", "tries", "reason",
-                      right=["id", "tries"], fold=["about", "reason"])  # fmt: skip
+    table = new_table("service", "id", "moved (UTC)", "event", "about", "reason",
+                      right=["id"], fold=["about", "reason"])  # fmt: skip
     more = False
     for name in _each(service):
         found: Iterator[DeadLetter] = name.of(session.client).dead_letters(only)
@@ -63,11 +65,9 @@ def list_letters(
                 break
             if session.output.json:
                 session.output.document({"service": name} | _fields(letter))
-            tries, moved = count(letter.attempts), moment(letter.moved_at)
-            about = text(letter.subject or letter.event_key)
-            table.add_row(
-                name, str(letter.id), moved, text(letter.event_type), about, tries, text(letter.reason)
-            )
+            about = text(letter.subject)  # what is no event has none, and a long hash for its key
+            what = (moment(letter.moved_at), text(letter.event_type), about, text(letter.reason))
+            table.add_row(name, str(letter.id), *what)
     if not session.output.json:
         session.output.show(table if table.row_count else "no dead letters")
     if more:
@@ -78,14 +78,17 @@ def list_letters(
 @remote
 def groups(session: Session, service: EitherService = None) -> None:
     """Count them by what went wrong."""
-    table = new_table("service", "group", "count", "event", "last (UTC)", "example", "reason",
-                      right=["count", "example"], fold=["reason"])  # fmt: skip
+    table = new_table("service", "group", "count", "event", "last (UTC)", "reason",
+                      right=["count"], fold=["reason"])  # fmt: skip
     for name in _each(service):
-        for one in name.of(session.client).dead_letter_groups().groups:
+        found = name.of(session.client).dead_letter_groups()
+        if found.has_more:
+            session.output.note(f"{name}-service has more groups: these are the largest")
+        for one in found.groups:
             if session.output.json:
                 session.output.document({"service": name} | _fields(one))
             cells = (text(one.group), count(one.count), text(one.event_type), moment(one.last_at))
-            table.add_row(name, *cells, str(one.example_id), text(one.reason))
+            table.add_row(name, *cells, text(one.reason))
     if not session.output.json:
         session.output.show(table if table.row_count else "no dead letters")
 
@@ -98,17 +101,12 @@ def show(session: Session, id: Annotated[int, typer.Argument(metavar="ID")], ser
     if session.output.json:
         session.output.document(letter)
         return
-    table = new_table("", "", fold=[""])
-    table.show_header = False
-    for name, value in _fields(letter).items():
-        if name not in ("body", "body_base64", "headers"):
-            known = moment(value) if isinstance(value, datetime) else text(value)
-            table.add_row(text(name.replace("_", " "), "bold"), known)
-    for header, value in letter.headers.items():
-        table.add_row(text(f"header {header}", "bold"), text(value))
-    session.output.show(table, text(""))
-    for line in (letter.body if letter.body is not None else letter.body_base64).split("\n"):
-        session.output.show(text(line))
+    facts = [(f"header {name}", value) for name, value in letter.headers.items()]
+    facts = [*_fields(letter).items(), *facts]
+    apart = ("body", "body_base64", "headers")
+    session.output.show(facts_table((name, value) for name, value in facts if name not in apart), "")
+    body = letter.body if letter.body is not None else letter.body_base64
+    session.output.show(*(Text(printable(line)) for line in body.split("\n")))
 
 
 @app.command()

@@ -4,12 +4,11 @@ import time
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
-from order_processor.commands.cells import duration, moment, status_text, text
+from order_processor.commands.cells import duration, status_text, text
 from order_processor.commands.exits import ExitCode, complain
 from order_processor.commands.options import ServiceName
-from order_processor.commands.output import new_table
+from order_processor.commands.output import facts_table
 from order_processor.commands.session import Session
 from order_processor_client import ClientError
 from order_processor_client.admin_models import Replay
@@ -30,7 +29,7 @@ def follow(session: Session, service: ServiceName, replay: Replay) -> Replay:
                 progress.update(
                     task,
                     completed=replay.total - replay.remaining,
-                    step=f"{replay.step:,} at a time" if replay.step else "",
+                    step=f"step {replay.step}" if replay.step else "",
                     failed=f"{replay.failed:,} failed" if replay.failed else "",
                 )
                 if not replay.running:
@@ -56,25 +55,23 @@ def show_replay(session: Session, replay: Replay) -> None:
     if session.output.json:
         session.output.document(replay)
         return
-    table = new_table("", "", fold=[""])
-    table.show_header = False
-    took = (replay.finished_at - replay.created_at) if replay.finished_at and replay.created_at else None
-    for name, value in (
-        ("replay", Text(str(replay.id))),
-        ("state", status_text(replay.state)),
-        ("handled", text(f"{replay.handled:,} of {replay.total:,}")),
-        ("skipped", text(f"{replay.skipped:,}")),
-        ("failed", text(f"{replay.failed:,}", "red" if replay.failed else "")),
-        ("remaining", text(f"{replay.remaining:,}")),
-        ("stopped because", text(replay.stopped_because)),
-        ("operator", text(replay.operator)),
-        ("reason", text(replay.reason)),
-        ("started (UTC)", moment(replay.created_at)),
-        ("took", text(duration(took.total_seconds()) if took else None)),
-    ):
-        if value.plain != "–":
-            table.add_row(text(name, "bold"), value)
-    session.output.show(table)
+    took = replay.finished_at - replay.created_at if replay.finished_at and replay.created_at else None
+    facts = {
+        "replay": replay.id,
+        "state": status_text(replay.state),
+        "handled": f"{replay.handled:,} of {replay.total:,}",
+        "skipped": replay.skipped,
+        "failed": text(f"{replay.failed:,}", "red" if replay.failed else ""),
+        "remaining": replay.remaining,
+        "stopped because": replay.stopped_because,
+        "not found": replay.not_found or None,
+        "left to other replays": replay.in_other_replays or None,
+        "operator": replay.operator,
+        "reason": replay.reason,
+        "started (UTC)": replay.created_at,
+        "took": duration(took.total_seconds()) if took else None,
+    }
+    session.output.show(facts_table(facts.items()))
 
 
 def _pause(session: Session, service: ServiceName, replay: Replay) -> None:
@@ -85,7 +82,7 @@ def _pause(session: Session, service: ServiceName, replay: Replay) -> None:
         return
     session.output.note(
         f"paused with {paused.remaining:,} of {paused.total:,} left; "
-        f"go on: {_command('resume', service, replay)}"
+        f"go on: {_command('resume', service, replay)} --reason …"
     )
 
 
@@ -96,7 +93,7 @@ def _command(what: str, service: ServiceName, replay: Replay) -> str:
 def _progress(session: Session) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(complete_style="cyan", finished_style="green"),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[step]}", style="dim"),

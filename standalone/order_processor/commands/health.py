@@ -11,7 +11,7 @@ from rich.text import Text
 from order_processor.commands.cells import NONE, counted, duration, text
 from order_processor.commands.options import ServiceName
 from order_processor_client import ClientError, ProblemError, Unreachable
-from order_processor_client.admin_models import Check, Readiness, ServiceState
+from order_processor_client.admin_models import Check, Consuming, Readiness, ServiceState
 from order_processor_client.async_client import AsyncServiceAdmin
 
 LATE_SECONDS = 60.0
@@ -121,10 +121,10 @@ def _check(check: Check) -> Text:
 def _state_rows(state: ServiceState) -> dict[str, Text]:
     backlog = state.backlog
     return {
-        "consuming": Text("✗ paused", "yellow") if state.consuming.paused else Text("✓ running", "green"),
+        "consuming": consuming_text(state.consuming),
         "queue": _waiting(backlog.queue_messages, "message"),
-        "outbox": _waiting(backlog.outbox_pending, "event", backlog.outbox_oldest_seconds, "oldest"),
-        "retries": _waiting(backlog.retries_pending, "event", _until(state), "next in"),
+        "outbox": _waiting(backlog.outbox_pending, "event", _oldest(backlog.outbox_oldest_seconds)),
+        "retries": _waiting(backlog.retries_pending, "event", _next(state)),
         "dead letters": text(backlog.dead_letters, "red" if backlog.dead_letters else ""),
         "up for": Text(duration((state.now - state.started_at).total_seconds())),
         "version": text(state.version),
@@ -132,13 +132,29 @@ def _state_rows(state: ServiceState) -> dict[str, Text]:
     }
 
 
-def _waiting(number: int | None, what: str, seconds: float | None = None, words: str = "") -> Text:
+def consuming_text(consuming: Consuming) -> Text:
+    match consuming.paused:
+        case None:
+            return Text(NONE)
+        case True:
+            return Text("✗ paused", "yellow")
+        case False:
+            return Text("✓ running", "green")
+
+
+def _waiting(number: int | None, what: str, words: str = "") -> Text:
     if number is None:
         return Text(NONE)
-    more = f", {words} {duration(seconds)}" if number and seconds is not None else ""
+    more = f", {words}" if number and words else ""
     return Text(counted(number, what) + more)
 
 
-def _until(state: ServiceState) -> float | None:
+def _oldest(seconds: float | None) -> str:
+    return f"oldest {duration(seconds)}" if seconds is not None else ""
+
+
+def _next(state: ServiceState) -> str:
     due: datetime | None = state.backlog.retries_next_due_at
-    return max(0.0, (due - state.now).total_seconds()) if due else None
+    if not due:
+        return ""
+    return f"next in {duration((due - state.now).total_seconds())}" if due > state.now else "due now"

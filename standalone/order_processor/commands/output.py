@@ -10,11 +10,13 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from order_processor.commands.cells import cell, text
 from service_kit.printable import printable
 
 T = TypeVar("T")
 
 _PIPE_WIDTH = 200
+_FOLDED_WIDTH = 8
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -61,7 +63,19 @@ def new_table(*columns: str, right: Iterable[str] = (), fold: Iterable[str] = ()
             justify="right" if column in right else "left",
             no_wrap=not folds,
             overflow="fold" if folds else "ellipsis",
+            min_width=_FOLDED_WIDTH if folds else None,
         )
+    return table
+
+
+def facts_table(facts: Iterable[tuple[str, object]]) -> Table:
+    """A line for each fact that is known."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        if value is not None and value != "":
+            table.add_row(text(name.replace("_", " ")), cell(value))
     return table
 
 

@@ -22,16 +22,16 @@ def list_replays(session: Session, service: EitherService = None, limit: Limit =
     from msgspec.structs import asdict
 
     table = new_table(
-        "service", "id", "state", "handled", "skipped", "failed", "left", "started (UTC)", "by", "reason",
-        right=["id", "handled", "skipped", "failed", "left"], fold=["by", "reason"],
+        "service", "id", "state", "handled", "failed", "started (UTC)", "reason",
+        right=["id", "handled", "failed"], fold=["reason"],
     )  # fmt: skip
     for name in [service] if service else ServiceName:
         for replay in islice(name.of(session.client).replays(), limit):
             if session.output.json:
                 session.output.document({"service": name} | asdict(replay))
-            numbers = map(count, (replay.handled, replay.skipped, replay.failed, replay.remaining))
-            who = (moment(replay.created_at), text(replay.operator), text(replay.reason))
-            table.add_row(name, str(replay.id), status_text(replay.state), *numbers, *who)
+            handled = f"{replay.handled:,} of {replay.total:,}"
+            why = (count(replay.failed), moment(replay.created_at), text(replay.reason))
+            table.add_row(name, str(replay.id), status_text(replay.state), handled, *why)
     if not session.output.json:
         session.output.show(table if table.row_count else "no replays")
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from order_processor.commands.cells import counted, moment, text
+from order_processor.commands.cells import counted, text
 from order_processor.commands.exits import ExitCode, Failure
 from order_processor.commands.options import Reason
-from order_processor.commands.output import new_table
+from order_processor.commands.output import facts_table, new_table
 from order_processor.commands.session import Session, remote
 
 if TYPE_CHECKING:
@@ -71,21 +71,14 @@ def _show(session: Session, ruleset: "Ruleset") -> None:
     if session.output.json:
         session.output.document(ruleset)
         return
-    facts = [
-        ("policy", text(ruleset.policy)),
-        ("version", text(ruleset.version)),
-        ("from", text(ruleset.source)),
-    ]
-    facts += [
-        ("in force since (UTC)", moment(ruleset.loaded_at)),
-        ("success rate", text(ruleset.success_rate)),
-    ]
-    about = new_table("", "", fold=[""])
-    about.show_header = False
-    for name, value in facts:
-        if value.plain != "–":
-            about.add_row(text(name, "bold"), value)
-    session.output.show(about)
+    facts = {
+        "policy": ruleset.policy,
+        "version": ruleset.version,
+        "from": ruleset.source,
+        "in force since (UTC)": ruleset.loaded_at,
+        "success rate": ruleset.success_rate,
+    }
+    session.output.show(facts_table(facts.items()))
     if ruleset.rules:
         table = new_table("rule", "fail reason", "skus", right=["rule"], fold=["skus", "fail reason"])
         for number, rule in enumerate(ruleset.rules, start=1):

@@ -112,5 +112,6 @@ def _item(given: str) -> Item:
 
 
 def _progress(session: Session) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = BarColumn(complete_style="cyan", finished_style="green")
+    columns = (TextColumn("{task.description}"), bar, MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=session.output.notes, transient=True)
