@@ -58,7 +58,9 @@ def _words(error: typer.TyperException) -> str:
     return error.format_message().rstrip(".")
 
 
-def _port(text: str) -> int:
+def _port(given: str | int) -> int:
+    """Typer hands over the default too, which is a number already."""
+    text = str(given)
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise typer.BadParameter(f"{text!r} is not a port (0 to 65535)")
     return int(text)

@@ -2,10 +2,14 @@
 
 import asyncio
 import os
+import pty
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import termios
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -133,6 +137,62 @@ async def start() -> AsyncIterator[Start]:
     yield start
     for one in running:
         await one.close()
+
+
+class Terminal:
+    """The command on a terminal of 100 columns and 30 lines; `shown` is all that it has written."""
+
+    def __init__(self, arguments: Sequence[str | Path], environment: Mapping[str, str]) -> None:
+        self.keyboard, screen = pty.openpty()
+        termios.tcsetwinsize(screen, (30, 100))
+        self.settings_before = termios.tcgetattr(screen)
+        self._screen = screen
+        self._written = bytearray()
+        # Its own controlling terminal, so that Ctrl-C typed there is a signal for it alone.
+        self.process = subprocess.Popen(
+            [COMMAND, *arguments], env=environment, preexec_fn=partial(os.login_tty, screen)
+        )
+        asyncio.get_running_loop().add_reader(self.keyboard, self._read)
+
+    @property
+    def shown(self) -> str:
+        return self._written.decode(errors="replace")
+
+    @property
+    def settings(self) -> list[Any]:
+        return termios.tcgetattr(self._screen)
+
+    def type(self, keys: str) -> None:
+        os.write(self.keyboard, keys.encode())
+
+    async def ended(self) -> int:
+        return await asyncio.to_thread(self.process.wait)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.keyboard)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.keyboard)
+        os.close(self._screen)
+
+    def _read(self) -> None:
+        self._written += os.read(self.keyboard, 65536)
+
+
+@pytest.fixture
+async def on_terminal(deployment: Deployment) -> AsyncIterator[Callable[..., Terminal]]:
+    """Start the command on a terminal, against the deployment."""
+    terminals: list[Terminal] = []
+
+    def start(*arguments: str | Path) -> Terminal:
+        environment = _plain_environment() | deployment.environment | {"TERM": "xterm-256color"}
+        terminals.append(Terminal(arguments, environment))
+        return terminals[-1]
+
+    yield start
+    for terminal in terminals:
+        terminal.close()
 
 
 Run = Callable[..., Awaitable[Ended]]

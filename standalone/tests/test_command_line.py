@@ -114,6 +114,12 @@ async def test_wrong_usage_is_one_line_and_exit_code_2(run: Run, arguments: list
     assert line in ended.errors and "--help" in ended.errors
 
 
+async def test_up_needs_no_options(run: Run) -> None:
+    ended = await run("up", settings={"APP__SUCCESS_RATE": "2"})  # it ends before it listens anywhere
+
+    assert ended.code == 2 and ended.errors.startswith("order-processor: APP__SUCCESS_RATE")
+
+
 @pytest.mark.parametrize("url", ["localhost:8000", "http://[::1", "ftp://x"])
 async def test_a_url_that_is_none_is_told_in_one_line(run: Run, url: str) -> None:
     ended = await run("orders", "show", "a", "--url", url)

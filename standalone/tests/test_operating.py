@@ -284,6 +284,21 @@ async def test_ctrl_c_pauses_a_replay_and_resume_goes_on(
     assert (await operate("replays", "pause", str(replay.id), *PROCESSOR, *WHY)).code == 4
 
 
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 2), ("y", 0, 0)])
+async def test_a_replay_asks_on_a_terminal(
+    on_terminal: Callable[..., Any], deployment: Any, client: Client, answer: str, code: int, left: int
+) -> None:
+    await poison(deployment.processor_dsn, good(0), good(1))
+    terminal = on_terminal("dead-letters", "replay", "--all", *PROCESSOR, *WHY)
+
+    await eventually(lambda: "replay 2 dead letters of processor-service? [y/N]" in terminal.shown)
+    assert "2  will run" in terminal.shown
+    terminal.type(answer + "\n")
+
+    assert await terminal.ended() == code, terminal.shown
+    assert (await client.processor_service.dead_letter_groups()).total == left
+
+
 async def test_a_replay_of_what_still_fails_ends_with_1(operate: Run, deployment: Any) -> None:
     await poison(deployment.processor_dsn, b"still no JSON")
 
@@ -385,6 +400,21 @@ async def test_top_into_a_pipe_is_one_look(operate: Run, start: Run, deployment:
     running.process.send_signal(signal.SIGINT)
     assert (await running.ended()).code == 0
     assert looks[0]["at"] < looks[1]["at"] and looks[1]["services"]["order"]["reachable"]
+
+
+@pytest.mark.parametrize("leaving", ["q", "\x03"])
+async def test_top_is_live_on_a_terminal_and_leaves_it_as_it_was(
+    on_terminal: Callable[..., Any], leaving: str
+) -> None:
+    terminal = on_terminal("top", "--every", "0.2")
+    await eventually(lambda: terminal.shown.count("q leaves") >= 2)
+
+    terminal.type(leaving)
+
+    assert await terminal.ended() == 0
+    assert terminal.settings == terminal.settings_before
+    for shown_again in ("\x1b[?1049l", "\x1b[?25h"):  # the screen as it was, and its cursor
+        await eventually(lambda code=shown_again: code in terminal.shown)  # type: ignore[misc]
 
 
 async def test_top_works_while_a_service_is_down(operate: Run) -> None:
