@@ -1,7 +1,7 @@
 """The client for programs on asyncio. Its twin is `sync_client.py`, where each method is explained."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from datetime import datetime
 from types import TracebackType
@@ -63,11 +63,13 @@ class AsyncOrderProcessorClient:
         operator: str | None = None,
         timeout_seconds: float = 10.0,
         retry_seconds: float = 30.0,
+        on_retry: Callable[[ClientError], None] | None = None,
     ) -> None:
         self._connection = Connection.of(
             url=url, processor_url=processor_url, key=key, operator=operator, timeout_seconds=timeout_seconds
         )
         self._retry_seconds = retry_seconds
+        self._on_retry = on_retry
         self._http = httpx.AsyncClient(**self._connection.options())
         self._offer()
 
@@ -105,6 +107,8 @@ class AsyncOrderProcessorClient:
                 return answer_of(request, response)
             except ClientError as failure:
                 pause = attempts.pause_after(failure)
+                if self._on_retry:
+                    self._on_retry(failure)
             await asyncio.sleep(pause)
 
 

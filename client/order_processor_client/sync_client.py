@@ -1,7 +1,7 @@
 """The client for programs that block. Its twin is `async_client.py`: the same words, awaited."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from datetime import datetime
 from types import TracebackType
@@ -56,7 +56,7 @@ class OrderProcessorClient:
 
     URLs and key come from `ORDER_PROCESSOR_URL`, `ORDER_PROCESSOR_PROCESSOR_URL` and `ORDER_PROCESSOR_KEY`
     where they are not given. A request that may be sent twice is sent again when no answer comes, or the
-    answer is "not now", until `retry_seconds` after the first attempt.
+    answer is "not now", until `retry_seconds` after the first attempt; `on_retry` is told each time why.
 
     Raises ProblemError, Unreachable or UnexpectedAnswer from every method, Misconfigured from this one.
     """
@@ -70,11 +70,13 @@ class OrderProcessorClient:
         operator: str | None = None,
         timeout_seconds: float = 10.0,
         retry_seconds: float = 30.0,
+        on_retry: Callable[[ClientError], None] | None = None,
     ) -> None:
         self._connection = Connection.of(
             url=url, processor_url=processor_url, key=key, operator=operator, timeout_seconds=timeout_seconds
         )
         self._retry_seconds = retry_seconds
+        self._on_retry = on_retry
         self._http = httpx.Client(**self._connection.options())
         self._offer()
 
@@ -113,6 +115,8 @@ class OrderProcessorClient:
                 return answer_of(request, response)
             except ClientError as failure:
                 pause = attempts.pause_after(failure)
+                if self._on_retry:
+                    self._on_retry(failure)
             time.sleep(pause)
 
 

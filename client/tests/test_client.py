@@ -118,9 +118,12 @@ def test_an_order_is_sent_again_until_it_is_accepted(server: ScriptedServer, cli
     refusals = [Answer(status=None), not_now(), problem(429, "TooMany"), Answer(status=502, body=b"<html>")]
     server.will_answer(*refusals, answer(order_body(), 201, idempotent_replayed="true"))
 
-    created = client.ask(create)
+    told: list[ClientError] = []
+
+    created = client.ask(create, on_retry=told.append)
 
     assert created.replayed
+    assert [type(error) for error in told] == [Unreachable, ProblemError, ProblemError, ProblemError]
     assert len(server.asked) == 5 and len({asked.body for asked in server.asked}) == 1
 
 

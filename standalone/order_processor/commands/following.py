@@ -92,7 +92,7 @@ def _command(what: str, service: ServiceName, replay: Replay) -> str:
 
 def _progress(session: Session) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(complete_style="cyan", finished_style="green"),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -35,12 +35,13 @@ class Session:
         self.address = address
         self.output = output
         self.retry_seconds = _RETRY_SECONDS
+        self.on_retry: Callable[[Exception], None] | None = None
 
     @cached_property
     def client(self) -> "OrderProcessorClient":
         from order_processor_client import OrderProcessorClient
 
-        return OrderProcessorClient(**self.address, retry_seconds=self.retry_seconds)
+        return OrderProcessorClient(**self.address, retry_seconds=self.retry_seconds, on_retry=self.on_retry)
 
     def impatient_client(self) -> "AsyncOrderProcessorClient":
         """One for looks at services that may be down: it waits little, and asks once only."""

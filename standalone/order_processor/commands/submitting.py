@@ -17,6 +17,7 @@ from order_processor.commands.orders import order_table
 from order_processor.commands.output import new_table
 from order_processor.commands.session import Session
 from order_processor_client import BulkResult, ClientError, Item, NewOrder
+from service_kit.printable import printable
 
 _SHOWN_REFUSED = 20
 _RETRY_SECONDS = 60.0  # a restart of the service should not end a long work
@@ -48,16 +49,19 @@ def order_of(order_id: str, customer_id: str, items: Sequence[str]) -> NewOrder:
 
 
 def submit_many(session: Session, orders: Iterator[bytes], count: int | None) -> None:
-    session.retry_seconds = _RETRY_SECONDS
     tally = _Tally()
     try:
         with _progress(session) as progress:
             task = progress.add_task("submitting", total=count)
+            session.retry_seconds = _RETRY_SECONDS
+            session.on_retry = lambda why: progress.update(
+                task, description=printable(f"{why}; trying again")
+            )
             for result in session.client.orders.bulk(orders):
                 tally.add(result)
                 if session.output.json:
                     session.output.document(result)
-                progress.advance(task)
+                progress.update(task, advance=1, description="submitting")
     except (ClientError, KeyboardInterrupt):
         session.output.note(f"{tally}, until it was interrupted; do it again, nothing is done twice")
         raise
@@ -113,5 +117,5 @@ def _item(given: str) -> Item:
 
 def _progress(session: Session) -> Progress:
     bar = BarColumn(complete_style="cyan", finished_style="green")
-    columns = (TextColumn("{task.description}"), bar, MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), bar, MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=session.output.notes, transient=True)
