@@ -31,7 +31,8 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True):
     msg: str = ""
 
     def __str__(self) -> str:
-        return f"{'.'.join(map(str, self.loc))}: {self.msg}" if self.loc else self.msg
+        steps = self.loc[1:] if self.loc[:1] == ("body",) else self.loc
+        return f"{'.'.join(map(str, steps))}: {self.msg}" if steps else self.msg
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +44,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[FieldError, ...] = ()
 
     def __str__(self) -> str:
-        return "; ".join([self.detail, *map(str, self.errors)])
+        if not self.errors:
+            return self.detail
+        return f"{self.detail.rstrip('.')}: {'; '.join(map(str, self.errors))}"
 
 
 class ProblemError(ClientError):

@@ -137,7 +137,7 @@ def test_a_refusal_is_final(server: ScriptedServer, client: Any, status: int) ->
     assert len(server.asked) == 1
     assert (raised.value.status, raised.value.error_type) == (status, "OrderConflict")
     assert raised.value.errors == (FieldError(loc=("body", "items", 0), msg="is bad"),)
-    assert str(raised.value) == "It is OrderConflict.; body.items.0: is bad"
+    assert str(raised.value) == "It is OrderConflict: items.0: is bad"
 
 
 def test_what_may_not_be_repeated_is_sent_once(server: ScriptedServer, client: Any) -> None:
