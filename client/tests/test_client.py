@@ -231,6 +231,42 @@ def test_dead_letters_are_asked_for_by_what_they_have_in_common(server: Scripted
     assert forecast.total == 3
 
 
+def test_many_orders_are_sent_in_parts_and_counted_through(server: ScriptedServer, client: Any) -> None:
+    server.will_answer(results(*[created(number) for number in range(1000)]), results(created(0)))
+
+    told = client.ask(lambda client: client.orders.bulk(NEW for _ in range(1001)))
+
+    assert [result.index for result in told] == list(range(1001))
+    assert [asked.body.count(b"\n") for asked in server.asked] == [1000, 1]
+    assert server.asked[0].headers["content-type"] == "application/x-ndjson"
+
+
+def test_what_is_no_order_keeps_its_place_among_many(server: ScriptedServer, client: Any) -> None:
+    refused = {"status": 400, "problem": {"status": 400, "error_type": "ValidationError", "detail": "No."}}
+    server.will_answer(results(refused | {"index": 0}, refused | {"index": 1}, created(2)))
+
+    told = client.ask(lambda client: client.orders.bulk([b" [1,\n2]", b'{"a":\r\n1}', b" \n", NEW]))
+
+    assert server.asked[0].body.splitlines()[:2] == [b"null", b'{"a":  1}']
+    assert [str(result.problem) for result in told[:2]] == ["No.", "No."] and told[2].order
+
+
+def test_a_part_is_sent_again_when_some_of_it_came_too_soon(server: ScriptedServer, client: Any) -> None:
+    later = {"status": 503, "problem": {"status": 503, "error_type": "Unavailable"}, "index": 1}
+    server.will_answer(results(created(0), later), results(created(0) | {"replayed": True}, created(1)))
+
+    told = client.ask(lambda client: client.orders.bulk([NEW, NEW]))
+
+    assert [result.replayed for result in told] == [True, False]
+
+
+def test_an_answer_for_another_number_of_orders_is_told(server: ScriptedServer, client: Any) -> None:
+    server.will_answer(results(created(0)))
+
+    with pytest.raises(UnexpectedAnswer, match="1 results of 2 orders"):
+        client.ask(lambda client: client.orders.bulk([NEW, NEW]))
+
+
 def test_an_order_is_watched_until_it_is_final(server: ScriptedServer, client: Any) -> None:
     pending, done = answer(order_body()), answer(order_body(status="done", version=2))
     server.will_answer(pending, pending, pending, done)
@@ -312,6 +348,14 @@ def order_body(order_id: str = "ord-1", **changes: object) -> dict[str, object]:
 def answer(document: object, status: int = 200, **headers: str) -> Answer:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status=status, body=msgspec.json.encode(document), headers=names)
+
+
+def created(index: int) -> dict[str, object]:
+    return {"index": index, "status": 201, "order": order_body()}
+
+
+def results(*lines: object) -> Answer:
+    return Answer(body=b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 
 def problem(status: int, error_type: str, errors: Sequence[object] = (), **headers: str) -> Answer:
