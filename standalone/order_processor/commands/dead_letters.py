@@ -1,11 +1,12 @@
 """`order-processor dead-letters …`"""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from order_processor.commands.cells import count, counted, moment, text
@@ -27,7 +28,7 @@ from service_kit.printable import printable
 
 if TYPE_CHECKING:
     from order_processor_client import DeadLetterFilter
-    from order_processor_client.admin_models import DeadLetter, Forecast, Selection
+    from order_processor_client.admin_models import DeadLetter, DeadLetterGroup, Forecast, Selection
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -54,22 +55,17 @@ def list_letters(
 ) -> None:
     """List what was set aside, newest first."""
     only = _filter(event_type, group, subject, since, until)
-    table = new_table("service", "id", "moved (UTC)", "event", "about", "reason",
-                      right=["id"], fold=["about", "reason"])  # fmt: skip
+    tables: list[Table | str] = []
     more = False
     for name in _each(service):
-        found: Iterator[DeadLetter] = name.of(session.client).dead_letters(only)
-        for number, letter in enumerate(islice(found, limit + 1)):
-            more = number == limit
-            if more:
-                break
-            if session.output.json:
-                session.output.document({"service": name} | _fields(letter))
-            about = text(letter.subject)  # what is no event has none, and a long hash for its key
-            what = (moment(letter.moved_at), text(letter.event_type), about, text(letter.reason))
-            table.add_row(name, str(letter.id), *what)
+        found = list(islice(name.of(session.client).dead_letters(only), limit + 1))
+        more = more or len(found) > limit
+        if session.output.json:
+            session.output.documents({"service": name} | _fields(letter) for letter in found[:limit])
+        elif found:
+            tables.append(_letter_table(name, found[:limit]))
     if not session.output.json:
-        session.output.show(table if table.row_count else "no dead letters")
+        session.output.show(*tables or ["no dead letters"])
     if more:
         session.output.note("there are more: --limit, or a filter")
 
@@ -78,19 +74,17 @@ def list_letters(
 @remote
 def groups(session: Session, service: EitherService = None) -> None:
     """Count them by what went wrong."""
-    table = new_table("service", "group", "count", "event", "last (UTC)", "reason",
-                      right=["count"], fold=["reason"])  # fmt: skip
+    tables: list[Table | str] = []
     for name in _each(service):
         found = name.of(session.client).dead_letter_groups()
         if found.has_more:
             session.output.note(f"{name}-service has more groups: these are the largest")
-        for one in found.groups:
-            if session.output.json:
-                session.output.document({"service": name} | _fields(one))
-            cells = (text(one.group), count(one.count), text(one.event_type), moment(one.last_at))
-            table.add_row(name, *cells, text(one.reason))
+        if session.output.json:
+            session.output.documents({"service": name} | _fields(one) for one in found.groups)
+        elif found.groups:
+            tables.append(_group_table(name, found.groups))
     if not session.output.json:
-        session.output.show(table if table.row_count else "no dead letters")
+        session.output.show(*tables or ["no dead letters"])
 
 
 @app.command()
@@ -217,6 +211,25 @@ def show_forecast(session: Session, expected: "Forecast", *, on_stderr: bool = F
             table.add_row(str(example.id), text(example.forecast.replace("_", " ")), text(example.why))
         screen.print()
         screen.print(table)
+
+
+def _letter_table(service: ServiceName, letters: "Sequence[DeadLetter]") -> Table:
+    table = new_table("id", "moved (UTC)", "event", "about", "reason",
+                      right=["id"], fold=["about", "reason"], title=f"{service}-service")  # fmt: skip
+    for letter in letters:
+        about = text(letter.subject)  # what is no event has none, and a long hash for its key
+        what = (moment(letter.moved_at), text(letter.event_type), about, text(letter.reason))
+        table.add_row(str(letter.id), *what)
+    return table
+
+
+def _group_table(service: ServiceName, groups: "Sequence[DeadLetterGroup]") -> Table:
+    table = new_table("group", "count", "event", "last (UTC)", "reason",
+                      right=["count"], fold=["reason"], title=f"{service}-service")  # fmt: skip
+    for one in groups:
+        what = (count(one.count), text(one.event_type), moment(one.last_at), text(one.reason))
+        table.add_row(text(one.group), *what)
+    return table
 
 
 def _each(service: ServiceName | None) -> list[ServiceName]:

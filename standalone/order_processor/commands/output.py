@@ -53,9 +53,12 @@ def json_line(value: Any) -> str:
     return "".join(one if " " <= one <= "~" else json.dumps(one)[1:-1] for one in text)
 
 
-def new_table(*columns: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:
+def new_table(
+    *columns: str, right: Iterable[str] = (), fold: Iterable[str] = (), title: str | None = None
+) -> Table:
     """`fold` names the columns whose text may take several lines; the others keep theirs on one."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.title, table.title_justify, table.title_style = title, "left", "bold"
     for column in columns:
         folds = column in fold
         table.add_column(
