@@ -1,6 +1,5 @@
 """`order-processor status`: is all well?"""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import typer
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 @remote
 def status(session: Session) -> None:
     """Tell how both services are. Exit code: 0 all is well, 1 something is wrong, 3 one is not reachable."""
+    import asyncio
+
     from order_processor.commands.health import as_json, health_table
 
     healths = asyncio.run(_healths(session))
@@ -32,6 +33,8 @@ def status(session: Session) -> None:
 
 
 async def _healths(session: Session) -> "dict[ServiceName, Health]":
+    import asyncio
+
     from order_processor.commands.health import health_of
 
     async with session.impatient_client() as client:
