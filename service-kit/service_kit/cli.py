@@ -23,7 +23,7 @@ from service_kit import failpoints
 from service_kit.errors import ServiceKitError, StartupError
 from service_kit.failures import DeadLetter, DeadLetters
 from service_kit.observability.logs import configure_logs
-from service_kit.printable import printable
+from service_kit.printable import printable as printable
 from service_kit.settings import Settings, masked, read_settings, settings_help
 
 log = structlog.stdlib.get_logger()
