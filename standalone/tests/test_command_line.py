@@ -231,7 +231,8 @@ async def test_a_completion_script_is_made(run: Run, shell: str) -> None:
 async def test_commands_and_options_are_completed(run: Run) -> None:
     async def completed(line: str) -> list[str]:
         words = {"_ORDER_PROCESSOR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "2"}
-        return (await run(settings=words)).output.split()
+        output: str = (await run(settings=words)).output
+        return output.split()
 
     assert await completed("order-processor orders s") == ["submit", "show"]
     assert "--processor-url" in await completed("order-processor status --p")

@@ -413,8 +413,8 @@ async def test_top_is_live_on_a_terminal_and_leaves_it_as_it_was(
 
     assert await terminal.ended() == 0
     assert terminal.settings == terminal.settings_before
-    for shown_again in ("\x1b[?1049l", "\x1b[?25h"):  # the screen as it was, and its cursor
-        await eventually(lambda code=shown_again: code in terminal.shown)  # type: ignore[misc]
+    # The screen as it was, and its cursor.
+    await eventually(lambda: all(code in terminal.shown for code in ("\x1b[?1049l", "\x1b[?25h")))
 
 
 async def test_top_works_while_a_service_is_down(operate: Run) -> None:
