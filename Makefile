@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EVERYTHING := $(VENV)/.everything-installed
 RUNTIME := $(VENV)/.runtime-installed
 SOURCES := pyproject.toml LICENSE
-TESTED := service-kit order-service processor-service standalone
+TESTED := service-kit client order-service processor-service standalone
 # pip's notices about itself are no news to somebody who only wants to run this.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --no-compile --no-deps
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \

@@ -13,12 +13,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = (
     "service-kit/service_kit",
+    "client/order_processor_client",
     "order-service/order_service",
     "processor-service/processor_service",
     "standalone/order_processor",
 )
 
-DIRECTIONS = "standalone → services → kit, and the services do not know each other"
+DIRECTIONS = "standalone → services → kit and client, and the services do not know each other"
 ORDER_LAYERS = "order-service: main → adapters → application → domain"
 PROCESSOR_LAYERS = "processor-service: main → adapters → application → domain"
 ORDER_CORE = "order-service: domain and application need the standard library only"
@@ -35,6 +36,8 @@ VIOLATIONS = [
     (DIRECTIONS, "service_kit/postgres/violation.py", "import order_service.domain"),
     (DIRECTIONS, "service_kit/http/violation.py", "import processor_service.domain"),
     (DIRECTIONS, "service_kit/rabbitmq/violation.py", "import order_processor"),
+    (DIRECTIONS, "service_kit/http/violation.py", "import order_processor_client"),
+    (DIRECTIONS, "order_processor_client/violation.py", "import service_kit.errors"),
     (DIRECTIONS, "order_service/infrastructure/violation.py", "import order_processor"),
     (DIRECTIONS, "order_service/infrastructure/violation.py", "import processor_service.domain"),
     (DIRECTIONS, "processor_service/infrastructure/violation.py", "import order_service.domain"),
@@ -100,7 +103,7 @@ def test_every_contract_is_broken_by_one_of_these_violations() -> None:
 
 
 def copied_to(folder: Path) -> Path:
-    """The four packages side by side in `folder`, with the project's contracts."""
+    """The packages side by side in `folder`, with the project's contracts."""
     for package in PACKAGES:
         source = ROOT / package
         shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))

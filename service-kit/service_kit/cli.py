@@ -23,6 +23,7 @@ from service_kit import failpoints
 from service_kit.errors import ServiceKitError, StartupError
 from service_kit.failures import DeadLetter, DeadLetters
 from service_kit.observability.logs import configure_logs
+from service_kit.printable import printable as printable
 from service_kit.settings import Settings, masked, read_settings, settings_help
 
 log = structlog.stdlib.get_logger()
@@ -327,11 +328,3 @@ def _as_text(letter: DeadLetter) -> str:
     lines = [f"{name:16} {printable(str(value))}" for name, value in _fields(letter).items()]
     body = letter.body.decode("utf-8", "backslashreplace")
     return "\n".join([*lines, "", *(printable(line) for line in body.split("\n"))])
-
-
-def printable(text: str) -> str:
-    """Text that a terminal only shows: whatever could command it is escaped, also what turns the writing."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )

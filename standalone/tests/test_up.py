@@ -229,17 +229,27 @@ async def test_each_service_traces_by_its_own_name(tmp_path: Path) -> None:
         assert len([span for span in receiver.spans if span.trace_id == posted.trace_id]) == 6
 
 
-@pytest.mark.parametrize("program", ["order-service", "processor-service", "order-processor"])
-def test_ctrl_c_while_a_command_still_loads_is_no_traceback(program: str) -> None:
-    module = program.replace("-", "_")
+@pytest.mark.parametrize(
+    ("program", "module", "arguments"),
+    [
+        ("order_service", "order_service.main", []),
+        ("processor_service", "processor_service.main", []),
+        ("order_processor", "order_processor.main", []),
+        ("order_processor", "order_processor.foreground", ["up"]),
+    ],
+)
+def test_ctrl_c_while_a_command_still_loads_is_no_traceback(
+    program: str, module: str, arguments: list[str]
+) -> None:
     # The first thing that the command line loads stands for any moment of it.
     interrupted = (
         "import os, runpy, signal, sys\n"
         "class Interrupting:\n"
         "    def find_spec(self, name, *_):\n"
-        f"        if name == '{module}.main': os.kill(os.getpid(), signal.SIGINT)\n"
+        f"        if name == '{module}': os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupting())\n"
-        f"runpy.run_module('{module}', run_name='__main__')\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        f"runpy.run_module('{program}', run_name='__main__')\n"
     )
     ended = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
