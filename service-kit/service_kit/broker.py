@@ -59,6 +59,15 @@ class Subscription(Protocol):
         """Messages in the queue that nobody has received, as last heard of; None when that is not known."""
         ...
 
+    def pause(self) -> None:
+        """Hand back every delivery that was not acknowledged, and take none until `resume`. Safe twice.
+
+        `receive` waits meanwhile, and the queue stays declared. What is handed back comes again, to whoever
+        consumes.
+        """
+
+    def resume(self) -> None: ...
+
 
 class Broker(Protocol):
     """A connection to one exchange, kept open (and opened again) until closed."""

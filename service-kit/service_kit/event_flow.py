@@ -9,6 +9,7 @@ from typing import Any
 from service_kit.back_pressure import BackPressure
 from service_kit.broker import Broker, Subscription
 from service_kit.consumer import Consumer, Handler
+from service_kit.consuming import Consuming, PausableSource
 from service_kit.errors import StartupError
 from service_kit.http.health import Check
 from service_kit.instance import instance_name
@@ -57,7 +58,8 @@ class EventFlow:
 
     `handler` makes one for each of the two consumers: they run at the same time, and a unit of work is for
     one at a time. `subject_field` is what events and log lines call the subject. `back_pressure` is for
-    whoever writes to the outbox more than the queue makes it write.
+    whoever writes to the outbox more than the queue makes it write. While `consuming` is paused neither
+    consumer takes anything. `retries_due` is for whoever makes a retry due at once.
     """
 
     settings: Settings
@@ -70,13 +72,19 @@ class EventFlow:
     random: Random
     pace: Pace = Pace()
     back_pressure: BackPressure = field(default_factory=BackPressure)
+    consuming: Consuming = field(default_factory=Consuming)
+    retries_due: Wakeup = field(default_factory=Wakeup)
     subject_field: str = "subject"
     tracer: Tracer | None = None
 
     def background_services(self) -> list[BackgroundService]:
         pace, outbox, failures = self.pace, self._outbox(), PostgresFailures(self.database)
+        queue = BrokerSource(self.subscription, failures)
         retries = RetrySource(
-            failures, poll_seconds=pace.retry_poll_seconds, lease_seconds=pace.lease_seconds
+            failures,
+            poll_seconds=pace.retry_poll_seconds,
+            lease_seconds=pace.lease_seconds,
+            wakeup=self.retries_due,
         )
         return [
             self.relay,
@@ -90,7 +98,10 @@ class EventFlow:
                     subject_field=self.subject_field,
                     random=self.random,
                 )
-                for source in (BrokerSource(self.subscription, failures), retries)
+                for source in (
+                    PausableSource(queue, self.consuming, self.subscription),
+                    PausableSource(retries, self.consuming),
+                )
             ),
             InboxCleaner(
                 self.database,
@@ -135,8 +146,9 @@ class EventFlow:
         return self.broker.problem() or self.relay.waits_for(event_type)
 
     def show_connections(self) -> None:
-        """Let the metrics tell, whenever they are read, of the broker and of the pool."""
+        """Let the metrics tell, whenever they are read, of the broker, of the pool, and of a pause."""
         metrics, database, broker = self.metrics, self.database, self.broker
+        metrics.consuming_paused.set_function(lambda: float(self.consuming.paused))
         metrics.broker_connected.set_function(lambda: float(broker.problem() is None))
         metrics.database_connections_max.set(database.connections_max)
         metrics.database_connections.labels("idle").set_function(lambda: database.idle_connections)

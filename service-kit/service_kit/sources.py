@@ -1,12 +1,12 @@
 """Where a consumer's deliveries come from: the broker, or the retries that are due."""
 
-import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from service_kit.broker import Subscription
 from service_kit.failures import FailedEvent, FailureStore, Postponed
+from service_kit.lifecycle import Wakeup
 from service_kit.message import Delivery
 
 
@@ -63,18 +63,27 @@ class BrokerSource:
 
 
 class RetrySource:
-    """Retries that are due, leased from the database for as long as handling them may take."""
+    """Retries that are due, leased from the database for as long as handling them may take.
+
+    `wakeup` is notified by whoever in this process makes one due now; polling finds all others.
+    """
 
     def __init__(
-        self, failures: FailureStore, *, poll_seconds: float = 1.0, lease_seconds: float = 120.0
+        self,
+        failures: FailureStore,
+        *,
+        poll_seconds: float = 1.0,
+        lease_seconds: float = 120.0,
+        wakeup: Wakeup | None = None,
     ) -> None:
         self._failures = failures
         self._poll_seconds = poll_seconds
         self._lease_seconds = lease_seconds
+        self._wakeup = wakeup or Wakeup()
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         while not (due := await self._failures.lease_due(limit, lease_seconds=self._lease_seconds)):
-            await asyncio.sleep(self._poll_seconds)
+            await self._wakeup.wait(self._poll_seconds)
         return due
 
     async def postponed(self, event_keys: Collection[str]) -> set[str]:

@@ -114,6 +114,7 @@ class ModelSubscription(_Link):
         self._buffer: deque[Delivery] = deque()
         self._arrival: asyncio.Future[None] | None = None
         self._loss: str | None = None
+        self._paused = False
         self._seen = self._stale = self._received = self._acknowledged = 0
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
@@ -148,6 +149,16 @@ class ModelSubscription(_Link):
         queue = self.connection.queue if self.connection else None
         return None if queue is None else len(queue.waiting) + len(self._buffer)
 
+    def pause(self) -> None:
+        self._paused = True
+        if self.connection:
+            self._server.close(self.connection)
+
+    def resume(self) -> None:
+        self._paused = False
+        if self.connection and self.connection.queue is None:
+            self._consume(self.connection)
+
     def close(self) -> None:
         super().close()
         self._loss = "the subscription is closed"
@@ -155,10 +166,15 @@ class ModelSubscription(_Link):
 
     def opened(self, connection: Connection) -> None:
         self._stale = self._seen
+        if not self._paused:
+            self._consume(connection)
+
+    def _consume(self, connection: Connection) -> None:
         self._server.consume(connection, self._queue, self._routing_keys, self._prefetch)
 
     def ended(self, reason: str) -> None:
-        self._loss = reason
+        if not self._paused:
+            self._loss = reason
         self._stale = self._seen
         self._buffer.clear()
         self._wake()

@@ -16,16 +16,18 @@ class InProcessSubscription:
         self._queue = queue
         self._prefetch = prefetch
         self._next_tag = count(1)
-        self._received_tag = 0
+        self._received_tag = self._handed_back_tag = 0
         self._unacknowledged: deque[tuple[int, Entry]] = deque()
         self._closed = False
+        self._paused = False
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
         if limit < 1:
             raise ValueError("limit must be at least 1")
         while True:
             self._require_open()
-            entries = self._queue.take(min(limit, self._prefetch - len(self._unacknowledged)))
+            room = 0 if self._paused else self._prefetch - len(self._unacknowledged)
+            entries = self._queue.take(min(limit, room))
             if entries:
                 return [self._delivered(entry) for entry in entries]
             await self._queue.changed()
@@ -34,6 +36,8 @@ class InProcessSubscription:
         if up_to.tag > self._received_tag:
             raise ValueError("a delivery was acknowledged that this subscription never returned")
         self._require_open()
+        if up_to.tag <= self._handed_back_tag:
+            raise BrokerUnavailable("it was handed back, and will be delivered again")
         done: list[Entry] = []
         while self._unacknowledged and self._unacknowledged[0][0] <= up_to.tag:
             done.append(self._unacknowledged.popleft()[1])
@@ -42,9 +46,22 @@ class InProcessSubscription:
     def waiting(self) -> int | None:
         return self._queue.waiting
 
+    def pause(self) -> None:
+        self._paused = True
+        self._give_back()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._queue.wake()
+
     def close(self) -> None:
         """Safe twice. `receive` and `acknowledge` raise BrokerUnavailable from now on."""
         self._closed = True
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._unacknowledged:
+            self._handed_back_tag = self._received_tag
         self._queue.give_back([entry for _, entry in self._unacknowledged])
         self._unacknowledged.clear()
 

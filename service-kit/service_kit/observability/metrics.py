@@ -55,6 +55,9 @@ class Metrics:
         )
         self.dead_letters = self._gauge("dead_letters", "Dead letters that wait for an operator.")
         self.retries_pending = self._gauge("retries_pending", "Events that wait for another attempt.")
+        self.consuming_paused = self._gauge(
+            "consuming_paused", "1 while an operator has paused consuming, else 0."
+        )
         self.consumer_batch_size = Histogram(
             "consumer_batch_size",
             "Messages handled in one batch.",

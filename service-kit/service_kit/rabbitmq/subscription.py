@@ -43,6 +43,9 @@ class RabbitSubscription:
         self._arrival: asyncio.Future[None] | None = None
         self._loss: str | None = None
         self._closed = False
+        self._declared = False
+        self._paused = False
+        self._switched: asyncio.Future[None] | None = None
         # Tags are counted on over all connections: above _stale_up_to they are of the present one.
         self._seen_tag = self._stale_up_to = self._received_tag = self._acknowledged_tag = 0
 
@@ -71,7 +74,23 @@ class RabbitSubscription:
     def waiting(self) -> int | None:
         """The queue is asked whenever it is declared again; what is buffered here counts too."""
         there = self._topology.waiting
-        return None if there is None or self._connection is None else there + len(self._buffer)
+        return None if there is None or not self._declared else there + len(self._buffer)
+
+    def pause(self) -> None:
+        """By ending the connection that consumes, and opening one that does not.
+
+        Whatever RabbitMQ has sent, also what is still on its way, is then in the queue again, and there is
+        nothing that its consumer timeout could be about.
+        """
+        if not self._paused:
+            self._paused = True
+            self._forget()
+            self._switch()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._switch()
 
     # deliveries
 
@@ -118,24 +137,53 @@ class RabbitSubscription:
         return Connection(self._on_event, tag_base=self._seen_tag)
 
     async def serve(self, connection: Connection, on_ready: Callable[[], None]) -> None:
+        """Returns when it is paused while it consumes: what is next begins on a new connection."""
         await self._topology.declare(connection)
+        self._declared = True
+        while self._paused:
+            on_ready()
+            await self._keep(connection, self._next_switch())
+        paused = self._next_switch()
+        await self._consume(connection)
+        on_ready()
+        await self._keep(connection, paused)
+        self._declared = False
+        self._forget()
+
+    async def _consume(self, connection: Connection) -> None:
         qos = commands.Basic.Qos(prefetch_count=self._prefetch)
         await connection.call(qos, commands.Basic.QosOk)
         # Deliveries may come together with the answer.
         self._connection, self._stale_up_to = connection, self._seen_tag
         consume = commands.Basic.Consume(queue=self._topology.queue or "")
         await connection.call(consume, commands.Basic.ConsumeOk)
-        on_ready()
-        await self._topology.keep(connection, self._topology_interval_seconds)
+
+    async def _keep(self, connection: Connection, until: "asyncio.Future[None]") -> None:
+        await self._topology.keep(connection, self._topology_interval_seconds, until=until)
+
+    def _next_switch(self) -> "asyncio.Future[None]":
+        """Done at the next `pause` or `resume` that changes something."""
+        self._switched = asyncio.get_running_loop().create_future()
+        return self._switched
+
+    def _switch(self) -> None:
+        if self._switched is not None and not self._switched.done():
+            self._switched.set_result(None)
 
     def lost(self, reason: str) -> None:
+        self._declared = False
+        if self._connection is not None:
+            self._loss = reason
+        self._forget()
+        self._wake()
+
+    def _forget(self) -> None:
+        """What came is stale, whether it was received or not: it comes again."""
         if self._connection is not None:
             self._connection = None
-            self._loss = reason
             self._stale_up_to = self._seen_tag
         self._buffer.clear()
         self._buffered_bytes = 0
-        self._wake()
 
     def close(self, reason: str) -> None:
         """From now on every `receive` raises BrokerUnavailable."""

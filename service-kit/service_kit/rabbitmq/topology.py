@@ -59,16 +59,27 @@ class Topology:
             await self._assert_queue(connection)
             await self._bind(connection)
 
-    async def keep(self, connection: Connection, interval_seconds: float) -> None:
-        """Declare everything again each `interval_seconds`, until channel or connection end: raises why."""
+    async def keep(
+        self,
+        connection: Connection,
+        interval_seconds: float,
+        *,
+        until: "asyncio.Future[None] | None" = None,
+    ) -> None:
+        """Declare everything again each `interval_seconds`, until channel or connection end: raises why.
+
+        Returns once `until` is done.
+        """
         endings: set[asyncio.Future[Any]] = {connection.channel_ended, connection.ended}
-        while True:
+        if until is not None:
+            endings.add(until)
+        while until is None or not until.done():
             await asyncio.wait(endings, timeout=interval_seconds, return_when=asyncio.FIRST_COMPLETED)
             if connection.channel_ended.done():
                 raise connection.channel_ended.result()
             if connection.ended.done():
                 raise connection.ended.result()
-            if not connection.stalled:
+            if not connection.stalled and not (until is not None and until.done()):
                 await self.reassert(connection)
 
     async def _declare(

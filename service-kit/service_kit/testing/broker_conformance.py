@@ -288,6 +288,62 @@ class BrokerConformance:
             with pytest.raises(ValueError, match="never returned"):
                 await subscription.acknowledge(foreign)
 
+    # pausing
+
+    async def test_a_paused_subscription_hands_back_what_it_has_and_takes_nothing(
+        self, broker: Broker, name: str
+    ) -> None:
+        async with (
+            subscribed(broker, f"{name}.a", [name], prefetch=10) as paused,
+            publishing(broker, batch(name, 20)),
+        ):
+            await received(paused, 3)  # of these, and of what it holds besides, none was acknowledged
+
+            paused.pause()
+            paused.pause()
+            waiting = asyncio.ensure_future(paused.receive(20))
+
+            async with subscribed(broker, f"{name}.a", [name], prefetch=100) as other:
+                deliveries = await acknowledged(other, 20)
+            assert {delivery.body for delivery in deliveries} == {b"%d" % number for number in range(20)}
+            assert not waiting.done()
+            waiting.cancel()
+            await asyncio.wait({waiting})
+
+    async def test_a_resumed_subscription_takes_up_where_it_was(self, broker: Broker, name: str) -> None:
+        async with (
+            subscribed(broker, f"{name}.a", [name]) as subscription,
+            publishing(broker, batch(name, 5)) as outcomes,
+        ):
+            before = await received(subscription, 5)
+            subscription.pause()
+            with pytest.raises(BrokerUnavailable):
+                await subscription.acknowledge(before[-1])
+
+            subscription.resume()
+            subscription.resume()
+
+            again = await acknowledged(subscription, 5)
+            assert [delivery.body for delivery in again] == [delivery.body for delivery in before]
+            assert await within_deadline(outcomes) == [CONFIRMED] * 5
+
+    async def test_a_subscription_may_be_paused_and_resumed_again_and_again(
+        self, broker: Broker, name: str
+    ) -> None:
+        async with (
+            broker.subscribe(f"{name}.a", [name], prefetch=10) as subscription,
+            publishing_to(broker, name, batch(name, 6)),
+        ):
+            seen: set[bytes] = set()
+            while len(seen) < 6:
+                subscription.pause()
+                if len(seen) % 2:
+                    await asyncio.sleep(0)
+                subscription.resume()
+                (delivery,) = await within_deadline(subscription.receive(1))
+                await subscription.acknowledge(delivery)
+                seen.add(delivery.body)
+
     # the broker
 
     async def test_an_open_broker_is_ready_and_has_no_problem(self, broker: Broker) -> None:

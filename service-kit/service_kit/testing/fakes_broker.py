@@ -54,6 +54,7 @@ class FakeSubscription:
         self._waiting: list[Delivery] = []
         self._held: list[Delivery] = []
         self._arrived = asyncio.Event()
+        self._paused = False
         self._tags = itertools.count(1)
 
     def put(
@@ -82,7 +83,7 @@ class FakeSubscription:
         self._arrived.set()
 
     async def receive(self, limit: int) -> Sequence[Delivery]:
-        while not self._waiting:
+        while self._paused or not self._waiting:
             self._arrived.clear()
             await self._arrived.wait()
         taken, self._waiting = self._waiting[:limit], self._waiting[limit:]
@@ -99,3 +100,11 @@ class FakeSubscription:
 
     def waiting(self) -> int | None:
         return len(self._waiting)
+
+    def pause(self) -> None:
+        self._paused = True
+        self.lose_connection()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._arrived.set()
