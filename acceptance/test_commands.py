@@ -193,6 +193,12 @@ async def test_dead_letters_are_listed_shown_replayed_and_discarded(deployed: De
     assert (await dead_letters("show", "99")).code == 1
     assert (await dead_letters("discard", "1", "--reason", "a test")).code == 0
     assert (await dead_letters("replay", "--all")).code == 0
+    log = await deployed.processor_rows("SELECT action, operator, reason FROM audit_log ORDER BY id")
+    assert [(entry["action"], entry["reason"]) for entry in log] == [
+        ("dead_letters.discard", "a test"),
+        ("dead_letters.replay", "none given"),
+    ]
+    assert all(entry["operator"].endswith(", by command") for entry in log)
 
     await deployed.start_processor_service()
 

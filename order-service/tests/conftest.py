@@ -22,7 +22,8 @@ hypothesis.settings.load_profile("order-service")
 # Making and dropping a database takes longer than most tests, so that they share one, and find it empty.
 EMPTY = """
 DELETE FROM orders; DELETE FROM outbox; DELETE FROM processed_inbox;
-DELETE FROM retry_queue; DELETE FROM dead_letter_queue; DELETE FROM publications
+DELETE FROM retry_queue; DELETE FROM dead_letter_queue; DELETE FROM publications;
+DELETE FROM replay_items; DELETE FROM replays; DELETE FROM flow_samples; UPDATE consuming SET paused = false
 """
 DISCONNECT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -19,7 +19,8 @@ hypothesis.settings.load_profile("processor-service")
 # Making and dropping a database takes longer than most tests, so that they share one, and find it empty.
 EMPTY = """
 DELETE FROM processing_states; DELETE FROM outbox; DELETE FROM processed_inbox;
-DELETE FROM retry_queue; DELETE FROM dead_letter_queue; DELETE FROM publications
+DELETE FROM retry_queue; DELETE FROM dead_letter_queue; DELETE FROM publications;
+DELETE FROM replay_items; DELETE FROM replays; UPDATE consuming SET paused = false
 """
 DISCONNECT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -55,6 +55,15 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
+DEATH_HEADERS = (
+    "x-death",
+    *(f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")),
+    "x-delivery-count",
+    "x-acquired-count",
+)
+"""What a broker notes of a message that it dead-lettered or delivered again: not true of its next way."""
+
+
 DELAY_SECONDS_MAX = 365 * 24 * 3600.0
 
 
@@ -111,7 +120,10 @@ class DeadLetters(Protocol):
     async def get(self, dead_letter_id: int) -> DeadLetter | None: ...
 
     async def replay(self, ids: Collection[int]) -> int:
-        """Hand the dead letters `ids` to the service again, their attempts forgotten; return how many."""
+        """Hand the dead letters `ids` to the service again; return how many.
+
+        Their attempts are forgotten, and DEATH_HEADERS are left out.
+        """
         ...
 
     async def discard(self, ids: Collection[int], *, reason: str) -> int:

@@ -1,12 +1,14 @@
 """The statements of `service_kit.postgres`: outbox, inbox, retries, dead letters, housekeeping."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import msgspec
 
+from service_kit.failures import DEATH_HEADERS
 from service_kit.postgres import dead_letters, failures, housekeeping, inbox, outbox
 from simulation.database.rows import Row, Table, Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
@@ -34,7 +36,7 @@ def write_event(
     payload: str,
     trace: str | None,
     message_id: str | None = None,
-) -> Waiting:
+) -> Generator[Any, None, int]:
     id = tables.outbox.next_id()
     row = yield from work.insert_new(tables.outbox, id)
     assert row
@@ -50,6 +52,7 @@ def write_event(
         "last_error": None,
     }
     work.write(row, values)
+    return id
 
 
 def _uuid(prefix: str, id: int) -> str:
@@ -196,9 +199,9 @@ def retries_postpone(work: Work, tables: Tables, *columns: Sequence[Any]) -> Wai
     return []
 
 
-@models(failures.BURY, "025361aa")
+@models(failures.BURY, "ec9e19f8")
 def letters_bury(work: Work, tables: Tables, key: str, *columns: Any) -> Waiting:
-    event_type, body, message_id, headers, attempts, reason, subject, payload = columns
+    event_type, body, message_id, headers, attempts, reason, subject, first_failed_at, payload = columns
     if payload is not None and "\\u0000" in payload:
         raise asyncpg.UntranslatableCharacterError("unsupported Unicode escape sequence")
     row, present = yield from work.insert_or_lock(tables.letters, key)
@@ -217,6 +220,7 @@ def letters_bury(work: Work, tables: Tables, key: str, *columns: Any) -> Waiting
         "failure_reason": reason,
         "attempts": attempts,
         "subject": subject,
+        "first_failed_at": work.now if first_failed_at is None else first_failed_at,
     }
     work.write(row, _new_letter(work, tables, content))
     return []
@@ -265,29 +269,40 @@ def letters_discard(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     return (yield from _delete(work, tables.letters, ids))
 
 
-@models(dead_letters.REPLAY, "2cfa746d")
+@models(dead_letters.REPLAY, "932f6179")
 def letters_replay(work: Work, tables: Tables, ids: Sequence[int]) -> Waiting:
     letters = yield from _delete(work, tables.letters, ids)
+    handed: Records = []
     for letter in letters:
+        to: Values = {"event_key": letter["event_key"], "retry_id": None, "outbox_id": None}
         if letter["source"] == "consumer":
-            yield from _retry_now(work, tables, letter)
+            to["retry_id"] = yield from _retry_now(work, tables, letter)
         else:
             trace = letter["headers"].partition('"traceparent":"')[2].rstrip('"}') or None
-            yield from write_event(
+            to["outbox_id"] = yield from write_event(
                 work, tables, letter["original_event_type"], letter["payload"], trace, letter["message_id"]
             )
-    return [{"count": len(letters)}]
+        handed.append(to)
+    return handed
 
 
-def _retry_now(work: Work, tables: Tables, letter: Values) -> Waiting:
+def _retry_now(work: Work, tables: Tables, letter: Values) -> Generator[Any, None, int]:
     row, present = yield from work.insert_or_lock(tables.retries, letter["event_key"])
     if present is not None:
         work.write(row, present | {"due_at": work.now, "attempts": 0})
-        return
-    content = {name: letter[name] for name in ("event_key", "body", "message_id", "headers", "subject")}
+        return int(present["id"])
+    content = {name: letter[name] for name in ("event_key", "body", "message_id", "subject")}
+    content |= {"headers": _without_death(letter["headers"])}
     content |= {"event_type": letter["original_event_type"], "attempts": 0}
     content |= {"last_error": letter["failure_reason"], "first_failed_at": work.now, "due_at": work.now}
-    work.write(row, {"id": tables.retries.next_id(), **content})
+    id = tables.retries.next_id()
+    work.write(row, {"id": id, **content})
+    return id
+
+
+def _without_death(headers: str) -> str:
+    kept = {name: value for name, value in json.loads(headers).items() if name not in DEATH_HEADERS}
+    return json.dumps(kept)
 
 
 @models(housekeeping.FORGET, "f4bb6e13")

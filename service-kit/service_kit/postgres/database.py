@@ -27,8 +27,14 @@ _FAULTS_OF_THE_MESSAGE = {"21", "22", "23", "54"}
 _CONNECT_TIMEOUT_SECONDS = 5.0
 
 # Our statements find rows by an index. Of a table that is new the planner does not know that it will grow: it
-# would keep a prepared plan that reads the whole of it for every batch, until the next ANALYZE.
-_PLANS_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+# would keep a prepared plan that reads the whole of it for every batch, until the next ANALYZE. Compiling a
+# plan takes longer than any of our statements runs, but the price of what is off makes it look worth while.
+_PLANS_BY_INDEX = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
 
 
 class Database:

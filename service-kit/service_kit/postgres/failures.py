@@ -29,8 +29,8 @@ ON CONFLICT (event_key) DO NOTHING
 BURY = """
 INSERT INTO dead_letter_queue AS letter
     (source, event_key, original_event_type, body, message_id, headers, attempts, failure_reason, subject,
-     payload)
-VALUES ('consumer', $1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9::jsonb)
+     first_failed_at, payload)
+VALUES ('consumer', $1, $2, $3, $4, $5::jsonb, $6, $7, $8, coalesce($9, now()), $10::jsonb)
 ON CONFLICT (event_key) DO UPDATE
 SET times_seen = letter.times_seen + 1, last_seen_at = now(), failure_reason = excluded.failure_reason
 """
@@ -69,7 +69,7 @@ class PostgresFailures:
             if postponed:
                 await _postpone(connection, postponed, first_failed_at)
             for failed in sorted(dead, key=lambda failed: failed.event_key):
-                await _bury(connection, failed)
+                await _bury(connection, failed, first_failed_at.get(failed.event_key))
 
     async def postponed(self, event_keys: Collection[str]) -> set[str]:
         async with self._database.connection() as connection:
@@ -112,7 +112,7 @@ async def _postpone(
     )
 
 
-async def _bury(connection: Connection, failed: FailedEvent) -> None:
+async def _bury(connection: Connection, failed: FailedEvent, first_failed_at: datetime | None) -> None:
     values = (
         failed.event_key,
         storable(failed.event_type),
@@ -122,6 +122,7 @@ async def _bury(connection: Connection, failed: FailedEvent) -> None:
         failed.attempt,
         storable(failed.reason),
         _storable_subject(failed.subject),
+        first_failed_at,
     )
     try:
         async with connection.transaction():

@@ -121,6 +121,20 @@ class DeadLettersConformance:
         (delivery,) = await stores.failures.lease_due(10, lease_seconds=HOUR)
         assert (delivery.message_id, delivery.headers) == (None, {})
 
+    async def test_a_replayed_event_loses_what_the_broker_noted_of_its_death(self, stores: Stores) -> None:
+        death: dict[str, object] = {f"x-first-death-{name}": name for name in ("exchange", "queue", "reason")}
+        death |= {f"x-last-death-{name}": name for name in ("exchange", "queue", "reason")}
+        death |= {"x-death": [{"count": 3, "queue": "q"}], "x-delivery-count": 2, "x-acquired-count": 2}
+        kept: dict[str, object] = {"traceparent": "00-1", "x-sender": "us", "x-deaths-door": 1}
+        await bury(stores, failed_event(headers=death | kept))
+        (letter,) = await stores.dead_letters.list(limit=10)
+        assert letter.headers == death | kept
+
+        await stores.dead_letters.replay([letter.id])
+
+        (delivery,) = await stores.failures.lease_due(10, lease_seconds=HOUR)
+        assert delivery.headers == kept
+
     async def test_replaying_nothing_is_no_trouble(self, stores: Stores) -> None:
         assert await stores.dead_letters.replay([]) == 0
         assert await stores.dead_letters.replay([12345]) == 0

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from service_kit.errors import DatabaseUnavailable
-from service_kit.failures import DeadLetter, FailedEvent, Postponed
+from service_kit.failures import DEATH_HEADERS, DeadLetter, FailedEvent, Postponed
 from service_kit.message import Delivery
 from service_kit.outbox import OutboxBacklog, OutboxEvent, OutboxRow
 from service_kit.retry import RetryPolicy
@@ -298,7 +298,7 @@ class FakeDeadLetters:
             event_type=letter.event_type,
             body=letter.body,
             message_id=letter.message_id,
-            headers=letter.headers,
+            headers={name: value for name, value in letter.headers.items() if name not in DEATH_HEADERS},
             attempt=0,
             reason=letter.reason,
         )

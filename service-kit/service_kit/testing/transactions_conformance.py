@@ -104,7 +104,9 @@ class Session:
         return {record["event_key"] for record in await self.connection.fetch(failures.POSTPONED, list(keys))}
 
     async def bury(self, key: str, payload: str | None = None) -> None:
-        await self.connection.execute(failures.BURY, key, "t", b"{}", None, "{}", 1, "why", "s", payload)
+        await self.connection.execute(
+            failures.BURY, key, "t", b"{}", None, "{}", 1, "why", "s", None, payload
+        )
 
     async def fail(self) -> None:
         with pytest.raises(asyncpg.UntranslatableCharacterError):

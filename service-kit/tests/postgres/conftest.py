@@ -42,7 +42,7 @@ async def create_tables(dsn: str) -> None:
         Database(dsn, application_name="tests") as database,
         database.transaction() as connection,
     ):
-        for statement in (*schema.CREATE_V1, *schema.CREATE_V2):
+        for statement in (*schema.CREATE_V1, *schema.CREATE_V2, *schema.CREATE_V3):
             await connection.execute(statement)
 
 

@@ -24,10 +24,16 @@ KIT_TABLES = {
     "outbox",
     "publications",
     "processed_inbox",
+    "dead_letter_groups",
+    "audit_log",
+    "replays",
+    "replay_items",
+    "consuming",
     "retry_queue",
     "dead_letter_queue",
 }
-ORDER_TABLES, PROCESSING_TABLES = KIT_TABLES | {"orders"}, KIT_TABLES | {"processing_states"}
+ORDER_TABLES = KIT_TABLES | {"orders", "flow_samples"}
+PROCESSING_TABLES = KIT_TABLES | {"processing_states"}
 
 services = pytest.mark.parametrize(
     ("migrations", "tables"),
@@ -140,7 +146,7 @@ async def test_a_database_that_goes_away_while_migrating_is_an_outage_and_leaves
 
 
 async def test_who_may_not_migrate_waits_until_somebody_else_has(empty: str) -> None:
-    with pytest.raises(DatabaseUnavailable, match="revision \\(none\\), and order_0002 is needed"):
+    with pytest.raises(DatabaseUnavailable, match="revision \\(none\\), and order_0003 is needed"):
         await ORDERS.prepare(empty, migrate=False)
     assert await tables_of(empty) == set()
     await ORDERS.prepare(empty, migrate=True)
