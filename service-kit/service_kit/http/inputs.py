@@ -1,0 +1,68 @@
+"""What a request asks for, read into a struct: each fault becomes one clear problem."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+
+from service_kit.http.body import read_body
+from service_kit.http.problems import FieldError, Problem
+
+T = TypeVar("T")
+
+# What a database can store, and so what can be found there: neither NUL nor lone surrogates.
+STORABLE = r"^[^\x00\ud800-\udfff]*$"
+Text = Annotated[str, Meta(min_length=1, max_length=1000, pattern=STORABLE)]
+RowId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+PageSize = Annotated[int, Meta(ge=1, le=500)]
+
+_PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def query(request: Request, kind: type[T]) -> T:
+    """The query as a `kind`; an empty value counts as none. Raises Problem 400, also for unknown names."""
+    given = {name: value for name, value in request.query_params.items() if value}
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid("The query is not valid.", "query", error) from error
+
+
+async def json_body(request: Request, kind: type[T]) -> T:
+    """The body as a `kind`. Raises Problem 400 with what is wrong where, and 413 as `read_body`."""
+    raw = await read_body(request)
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        raise _invalid("The body is not valid.", "body", error) from error
+    except _UNREADABLE as error:
+        fault = FieldError(loc=("body",), msg=f"is not readable: {error}")
+        raise Problem(400, "ValidationError", "The body is not valid.", errors=[fault]) from error
+
+
+def invalid(location: tuple[str | int, ...], words: str) -> Problem:
+    """A fault that only a look at the whole input shows."""
+    fault = FieldError(loc=location, msg=words)
+    return Problem(400, "ValidationError", f"The {location[0]} is not valid.", errors=[fault])
+
+
+def row_id(path_params: Mapping[str, str], name: str) -> int | None:
+    """The number in the path, or None when no row can have it."""
+    text = path_params[name]
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        return None
+    return int(text) if 0 < int(text) < 2**63 else None
+
+
+def _invalid(detail: str, part: str, error: msgspec.ValidationError) -> Problem:
+    words = str(error)
+    place = _PLACE.search(words)
+    steps = _STEP.findall(place["path"]) if place else []
+    loc: list[str | int] = [part, *(name or int(index) for name, index in steps)]
+    fault = FieldError(loc=loc, msg=words[: place.start()] if place else words)
+    return Problem(400, "ValidationError", detail, errors=[fault])
