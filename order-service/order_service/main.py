@@ -7,6 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any, NoReturn
 
+from order_service.api.admin_routes import order_admin_routes
 from order_service.api.routes import order_routes
 from order_service.api.timeline_route import timeline_route
 from order_service.application.create_orders import CreateOutcome, create_orders
@@ -15,19 +16,26 @@ from order_service.consumers.order_processed import (
     ORDER_PROCESSED,
     OrderProcessed,
     OrderProcessedHandler,
+    foresee_processed,
 )
+from order_service.infrastructure.flow import FlowSampler, flow_of
 from order_service.infrastructure.history import PostgresOrderHistories
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
 from order_service.infrastructure.processor import HttpProcessor
+from order_service.infrastructure.reconcile_now import ReconcileNow
 from order_service.infrastructure.reconciler import Reconciler
+from order_service.infrastructure.stuck import StuckOrders
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.settings import OrderSettings
+from service_kit.admin.api import AdminApi
 from service_kit.broker import Broker
 from service_kit.cli import Commands, run
 from service_kit.consumer import Handler
+from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.group_commit import GroupCommit
+from service_kit.http.access import Access
 from service_kit.instance import instance_name
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
@@ -50,13 +58,15 @@ async def order_service(
     *,
     processor_url: Callable[[], str] | None = None,
     tracer: Tracer | None = None,
+    open_on_loopback: bool = False,
 ) -> AsyncIterator[ServiceParts]:
     """The parts of the service on an open `broker`; the database is looked for when it is first needed.
 
-    `processor_url` tells, when it is needed, what the settings cannot know yet.
+    `processor_url` tells, when it is needed, what the settings cannot know yet. `open_on_loopback`: without a
+    key the admin API is open to this machine.
     """
     random, metrics, wakeup = Random(), OrderMetrics(), Wakeup()
-    instance = instance_name(settings)
+    instance, access = instance_name(settings), Access(settings.admin_key, open_on_loopback=open_on_loopback)
     queue = f"{settings.service_name}.{ORDER_PROCESSED}"
     async with (
         Database(settings.db_dsn, application_name=settings.service_name) as database,
@@ -92,7 +102,9 @@ async def order_service(
             random=random,
             subject_field=ORDER_ID,
             tracer=tracer,
+            consuming=Consuming(known=False),
         )
+        admin = AdminApi(flow, access, partial(foresee_processed, orders=orders))
         reconciler = Reconciler(
             OrderUnitOfWork(database, wakeup),
             after_seconds=settings.reconcile_after_seconds,
@@ -102,6 +114,13 @@ async def order_service(
         histories = PostgresOrderHistories(
             database, service=settings.service_name, subject_field=ORDER_ID, waits_for=flow.waits_for
         )
+        admin_routes = order_admin_routes(
+            access,
+            flow=partial(flow_of, database),
+            stuck=StuckOrders(database, processor, waits_for=flow.waits_for, paused=admin.paused),
+            reconcile=ReconcileNow(database, wakeup, random, on_reemitted=metrics.count_reemitted),
+        )
+        sampler = FlowSampler(database, metrics.flow, instance, random=random)
         intake = GroupCommit(commit, admission=flow.back_pressure.admission)
         metrics.intake_waiting.set_function(lambda: intake.waiting)
         flow.show_connections()
@@ -109,10 +128,20 @@ async def order_service(
             host=settings.host,
             port=settings.port,
             metrics=metrics,
-            routes=[*order_routes(intake, orders, random), timeline_route(histories, processor)],
+            routes=[
+                *order_routes(intake, orders, random),
+                timeline_route(histories, processor),
+                *admin.routes(),
+                *admin_routes,
+            ],
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
-            background_services=[*flow.background_services(), reconciler],
+            background_services=[
+                *flow.background_services(),
+                reconciler,
+                *admin.background_services(),
+                sampler,
+            ],
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
             tracer=tracer,
         )

@@ -70,7 +70,11 @@ async def _up(options: UpOptions, environ: Mapping[str, str], screen: Screen) ->
         )
         processor = Service("processor-service", processor_parts)
         order_parts = order_service(
-            order_settings, order_broker, processor_url=lambda: processor.url, tracer=order_tracer
+            order_settings,
+            order_broker,
+            processor_url=lambda: processor.url,
+            tracer=order_tracer,
+            open_on_loopback=True,
         )
         order = Service("order-service", order_parts)
         await serve_until_stopped(

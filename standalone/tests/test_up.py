@@ -129,6 +129,25 @@ async def test_orders_that_were_pending_when_it_was_killed_get_done(tmp_path: Pa
             await eventually(all_final)
 
 
+async def test_operators_on_this_machine_need_no_key_and_foreign_pages_get_nothing(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", tmp_path / "screen") as running:
+        await running.serving()
+        urls = {word for word in running.screen.split() if word.startswith("http://127.0.0.1:")}
+        bases = {"/".join(url.split("/")[:3]) for url in urls}
+        assert len(bases) == 2
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+            for base in bases:
+                pause, body = f"{base}/admin/consuming/pause", {"reason": "a test"}
+                foreign = {"x-operator": "anna", "origin": "https://evil.example"}
+                state = await client.get(f"{base}/admin/state")
+                rebound = await client.get(f"{base}/admin/state", headers={"host": "evil.example"})
+                forged = await client.post(pause, json=body, headers=foreign)
+                ours = await client.post(pause, json=body, headers={"x-operator": "anna"})
+
+                assert (state.status_code, ours.status_code) == (200, 200)
+                assert (rebound.status_code, forged.status_code) == (403, 403)
+
+
 async def test_a_second_start_on_one_data_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     async with up(tmp_path / "data", tmp_path / "first") as first:
         await first.serving()

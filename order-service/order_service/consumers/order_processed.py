@@ -6,10 +6,11 @@ from typing import Literal, assert_never
 import msgspec
 
 from order_service.application.apply_processed import Applied, apply_processed
-from order_service.application.ports import Finished, ProcessedOrder, UnitOfWork
-from order_service.domain.order import OrderId, Status
+from order_service.application.ports import Finished, OrderIntake, ProcessedOrder, UnitOfWork
+from order_service.domain.order import Order, OrderId, Status
 from service_kit.consumer import Handled, Outcome, Received, RetryLater
 from service_kit.event_schema import EventText, EventVersion, StorableText, decode_event, event_decoder
+from service_kit.forecast import Forecast, Foreseen
 
 ORDER_PROCESSED = "order.processed"
 
@@ -59,6 +60,22 @@ class OrderProcessedHandler:
         for order in applied.finished:
             self._on_finished(order)
         return [_outcome(outcome) for outcome in applied.outcomes]
+
+
+async def foresee_processed(events: Sequence[OrderProcessed], *, orders: OrderIntake) -> Sequence[Foreseen]:
+    """What handling each event now would come to, by what is stored of its order."""
+    stored = await orders.find({OrderId(event.order_id) for event in events})
+    return [_foreseen(event, stored.get(OrderId(event.order_id))) for event in events]
+
+
+def _foreseen(event: OrderProcessed, order: Order | None) -> Foreseen:
+    if order is None:
+        return Foreseen(Forecast.WILL_FAIL_AGAIN, "there is no such order")
+    if order.status is not Status.PENDING:
+        return Foreseen(Forecast.ALREADY_PROCESSED, f"the order is {order.status}")
+    if order.version >= event.version:
+        return Foreseen(Forecast.ALREADY_PROCESSED, f"the order has version {order.version} already")
+    return Foreseen(Forecast.WILL_RUN, "the order is pending")
 
 
 def _outcome(applied: Applied) -> Outcome:

@@ -67,7 +67,7 @@ class PostgresIntake:
         failpoints.passed("intake.committed")
         if created:
             self._wakeup.notify()
-            self._metrics.orders_created.inc(len(created))
+            self._metrics.count_created(len(created))
         return {record["order_id"] for record in created}
 
     async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, Order]:

@@ -4,6 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from order_service.application.ports import Finished
 from order_service.domain.order import Status
+from order_service.infrastructure.flow import FlowMeter
 from service_kit.observability.metrics import Metrics
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
@@ -12,6 +13,7 @@ _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 90
 class OrderMetrics(Metrics):
     def __init__(self) -> None:
         super().__init__(publishes=["order.created"])
+        self.flow = FlowMeter()
         self.orders_created = Counter(
             "orders_created", "Orders accepted, without repetitions.", registry=self.registry
         )
@@ -38,6 +40,11 @@ class OrderMetrics(Metrics):
     def count_reemitted(self, orders: int) -> None:
         self.orders_reemitted.inc(orders)
 
+    def count_created(self, orders: int) -> None:
+        self.orders_created.inc(orders)
+        self.flow.accepted(orders)
+
     def observe_finished(self, order: Finished) -> None:
+        self.flow.finished(order)
         self.orders_processed.labels(order.status).inc()
         self.order_processing_seconds.observe(order.seconds)
