@@ -15,6 +15,7 @@ from processor_service.consumers.order_created import (
     ORDER_CREATED,
     OrderCreated,
     OrderCreatedHandler,
+    foresee_created,
     order_of,
 )
 from processor_service.domain.rules import BUILT_IN_RULES, Ruleset
@@ -32,9 +33,11 @@ from processor_service.infrastructure.rules_file import RulesFile, read_rules
 from processor_service.infrastructure.traced_policy import TracedPolicy
 from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from processor_service.settings import ProcessorSettings
+from service_kit.admin.api import AdminApi
 from service_kit.broker import Broker
 from service_kit.cli import Commands, OwnCommand, run
 from service_kit.consumer import Handler
+from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.http.access import Access
 from service_kit.instance import instance_name
@@ -103,7 +106,10 @@ async def processor_service(
             random=random,
             subject_field=ORDER_ID,
             tracer=tracer,
+            consuming=Consuming(known=False),
         )
+        decided = PostgresDecidedOrders(database)
+        admin = AdminApi(flow, access, partial(foresee_created, decided=decided))
         histories = PostgresOrderHistories(
             database, service=settings.service_name, subject_field=ORDER_ID, waits_for=flow.waits_for
         )
@@ -113,6 +119,7 @@ async def processor_service(
             port=settings.port,
             metrics=metrics,
             routes=[
+                *admin.routes(),
                 order_route(histories, access),
                 *rules_routes(
                     rules_file or FixedRules(policy),
@@ -120,11 +127,16 @@ async def processor_service(
                     order_of,
                     success_rate=settings.success_rate,
                     access=access,
+                    audit=admin.audit,
                 ),
             ],
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
-            background_services=[*flow.background_services(), *([rules_file] if rules_file else [])],
+            background_services=[
+                *flow.background_services(),
+                *admin.background_services(),
+                *([rules_file] if rules_file else []),
+            ],
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
             tracer=tracer,
         )

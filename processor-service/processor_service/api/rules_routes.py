@@ -1,7 +1,7 @@
 """`/admin/rules`: what is in force, and what another ruleset would do."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -17,10 +17,12 @@ from processor_service.application.read_ruleset import InvalidRules, read_rulese
 from processor_service.application.rehearse import rehearse
 from processor_service.domain.order import Order
 from processor_service.domain.rules import Rule, Ruleset
+from service_kit.admin.routes import Why
 from service_kit.errors import Unavailable
 from service_kit.http.access import Access
 from service_kit.http.endpoint import Endpoint
-from service_kit.http.json_body import json_body
+from service_kit.http.inputs import json_body
+from service_kit.postgres.audit import Cause
 
 log = structlog.stdlib.get_logger()
 
@@ -34,12 +36,18 @@ class _Rehearsal(msgspec.Struct, forbid_unknown_fields=True):
     last: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
 
 
-class _Reason(msgspec.Struct, forbid_unknown_fields=True):
-    reason: Annotated[str, Meta(min_length=1, max_length=1_000)]
+Audit = Callable[[Cause, str, str], Awaitable[None]]
+"""Notes who does what (`rules.reload`) to what, and why."""
 
 
 def rules_routes(
-    rules: Rules, past: PastOrders, read: Callable[[bytes], Order], *, success_rate: float, access: Access
+    rules: Rules,
+    past: PastOrders,
+    read: Callable[[bytes], Order],
+    *,
+    success_rate: float,
+    access: Access,
+    audit: Audit,
 ) -> list[Route]:
     """The routes; a ruleset that is checked or rehearsed has the `success_rate` of the settings."""
 
@@ -65,10 +73,11 @@ def rules_routes(
 
     async def reload(request: Request) -> Response:
         operator = access.admin(request)
-        body = await json_body(request, _Reason)
+        body = await json_body(request, Why)
         try:
+            await audit(Cause(operator=operator.name, reason=body.reason), "rules.reload", "rules")
             await rules.reload()
-        except (InvalidRules, RulesNotReloaded) as error:
+        except (InvalidRules, RulesNotReloaded, Unavailable) as error:
             raise problem_of(error) from error
         log.info("rules_reload_asked_for", operator=operator.name, reason=body.reason)
         return _json(_shown(rules.in_force()))

@@ -5,7 +5,13 @@ from decimal import Decimal
 
 import msgspec
 
-from processor_service.application.ports import DecidedOrders, OrderToProcess, Policy, UnitOfWork
+from processor_service.application.ports import (
+    DecidedOrders,
+    OrderToProcess,
+    Policy,
+    ProcessingState,
+    UnitOfWork,
+)
 from processor_service.application.process_orders import Processed, process_orders
 from processor_service.application.rehearse import Unreadable
 from processor_service.domain.decision import Postponement
@@ -13,6 +19,7 @@ from processor_service.domain.order import Item, Order, OrderId
 from service_kit.consumer import Handled, Outcome, Received, RetryLater
 from service_kit.errors import MalformedEvent
 from service_kit.event_schema import EventText, EventVersion, decode_event, event_decoder
+from service_kit.forecast import Forecast, Foreseen
 from service_kit.observability.subjects import in_traces
 
 ORDER_CREATED = "order.created"
@@ -88,6 +95,20 @@ class OrderCreatedHandler:
             return Handled()
         self._on_outcome("postponed")
         return RetryLater(reason=outcome.reason, delay_seconds=outcome.delay_seconds, counts=outcome.counts)
+
+
+async def foresee_created(events: Sequence[OrderCreated], *, decided: DecidedOrders) -> Sequence[Foreseen]:
+    """What handling each event now would come to, by what is stored of its order."""
+    stored = await decided.find({OrderId(event.order_id) for event in events})
+    return [_foreseen(event, stored.get(OrderId(event.order_id))) for event in events]
+
+
+def _foreseen(event: OrderCreated, state: ProcessingState | None) -> Foreseen:
+    if state is None or state.version < event.version:
+        return Foreseen(Forecast.WILL_RUN, "the order has not been decided")
+    if state.version == event.version:
+        return Foreseen(Forecast.ALREADY_PROCESSED, "it was decided; the decision is sent again")
+    return Foreseen(Forecast.ALREADY_PROCESSED, f"version {state.version} was decided already")
 
 
 def _order_to_process(received: Received[OrderCreated]) -> OrderToProcess:

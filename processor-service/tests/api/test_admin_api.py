@@ -276,7 +276,12 @@ async def test_a_file_is_reloaded_by_an_operator_and_decides_from_then_on(
         broken = await client.post("/admin/rules/reload", json={"reason": "a typo"})
         metrics = (await client.get("/metrics")).text
         after = (await client.get("/admin/rules")).json()
+        log = (await client.get("/admin/audit", params={"limit": 2})).json()["entries"]
 
+    assert [(entry["action"], entry["operator"], entry["reason"]) for entry in log] == [
+        ("rules.reload", "anna", "a typo"),
+        ("rules.reload", "anna", "no more pianos"),
+    ]
     assert told.status_code == 200
     assert (told.json()["source"], told.json()["problem"]) == (str(path), None)
     assert decided["detail"]["ruleset_version"] == told.json()["version"]
