@@ -27,7 +27,7 @@ DELETE FROM replay_items; DELETE FROM replays; DELETE FROM flow_samples; UPDATE 
 """
 DISCONNECT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
 

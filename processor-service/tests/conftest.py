@@ -24,7 +24,7 @@ DELETE FROM replay_items; DELETE FROM replays; UPDATE consuming SET paused = fal
 """
 DISCONNECT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
 
