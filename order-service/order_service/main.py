@@ -7,19 +7,26 @@ from functools import partial
 from random import Random
 from typing import Any, NoReturn
 
+from order_service.api.bulk_route import bulk_route
+from order_service.api.cancel_route import cancel_route
+from order_service.api.list_route import list_route
 from order_service.api.routes import order_routes
 from order_service.api.timeline_route import timeline_route
 from order_service.application.create_orders import CreateOutcome, create_orders
-from order_service.application.ports import CreateOrder
+from order_service.application.ports import CreateOrder, Finished
 from order_service.consumers.order_processed import (
     ORDER_PROCESSED,
     OrderProcessed,
     OrderProcessedHandler,
 )
+from order_service.domain.order import OrderId
+from order_service.infrastructure.events import ORDER_CANCELLED
 from order_service.infrastructure.history import PostgresOrderHistories
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.order_watch import OrderWatch
 from order_service.infrastructure.processor import HttpProcessor
+from order_service.infrastructure.reader import PostgresReader
 from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.settings import OrderSettings
@@ -68,13 +75,25 @@ async def order_service(
         ) as processor,
     ):
         orders = PostgresIntake(database, wakeup, metrics, instance=instance)
+        reader = PostgresReader(database)
+        watch = OrderWatch(reader, random=random)
 
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
 
+        def on_finished(order: Finished) -> None:
+            metrics.observe_finished(order)
+            watch.finished(order.order_id)
+
+        def on_cancelled(order_id: OrderId) -> None:
+            metrics.orders_cancelled.inc()
+            watch.finished(order_id)
+
+        def unit_of_work() -> OrderUnitOfWork:
+            return OrderUnitOfWork(database, wakeup, instance=instance)
+
         def handler() -> Handler[OrderProcessed]:
-            uow = OrderUnitOfWork(database, wakeup, instance=instance)
-            plain = OrderProcessedHandler(uow, metrics.observe_finished)
+            plain = OrderProcessedHandler(unit_of_work(), on_finished)
             if tracer is None:
                 return plain
             return TracedHandler(
@@ -91,10 +110,11 @@ async def order_service(
             metrics=metrics,
             random=random,
             subject_field=ORDER_ID,
+            needs_no_reader={ORDER_CANCELLED},
             tracer=tracer,
         )
         reconciler = Reconciler(
-            OrderUnitOfWork(database, wakeup),
+            unit_of_work(),
             after_seconds=settings.reconcile_after_seconds,
             random=random,
             on_reemitted=metrics.count_reemitted,
@@ -109,10 +129,17 @@ async def order_service(
             host=settings.host,
             port=settings.port,
             metrics=metrics,
-            routes=[*order_routes(intake, orders, random), timeline_route(histories, processor)],
+            routes=[
+                *order_routes(intake, orders, reader, watch, random),
+                list_route(reader),
+                bulk_route(intake, random),
+                cancel_route(unit_of_work, reader, on_cancelled, random),
+                timeline_route(histories, processor),
+            ],
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
-            background_services=[*flow.background_services(), reconciler],
+            background_services=[*flow.background_services(), reconciler, watch],
+            on_drain=watch.end,
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
             tracer=tracer,
         )

@@ -1,6 +1,6 @@
 """The background services that every service with an outbox and a queue runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
@@ -57,7 +57,8 @@ class EventFlow:
 
     `handler` makes one for each of the two consumers: they run at the same time, and a unit of work is for
     one at a time. `subject_field` is what events and log lines call the subject. `back_pressure` is for
-    whoever writes to the outbox more than the queue makes it write.
+    whoever writes to the outbox more than the queue makes it write. Events of `needs_no_reader` are published
+    whether or not a queue takes them.
     """
 
     settings: Settings
@@ -71,6 +72,7 @@ class EventFlow:
     pace: Pace = Pace()
     back_pressure: BackPressure = field(default_factory=BackPressure)
     subject_field: str = "subject"
+    needs_no_reader: Collection[str] = ()
     tracer: Tracer | None = None
 
     def background_services(self) -> list[BackgroundService]:
@@ -125,6 +127,7 @@ class EventFlow:
             metrics=self.metrics,
             settings=replace(self.pace.relay, events_per_message=self.settings.events_per_message),
             subject_field=self.subject_field,
+            needs_no_reader=self.needs_no_reader,
             back_pressure=self.back_pressure,
             random=self.random,
             publish=TracedPublishing(publisher, self.tracer) if self.tracer else None,

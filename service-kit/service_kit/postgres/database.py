@@ -28,7 +28,7 @@ _CONNECT_TIMEOUT_SECONDS = 5.0
 
 # Our statements find rows by an index. Of a table that is new the planner does not know that it will grow: it
 # would keep a prepared plan that reads the whole of it for every batch, until the next ANALYZE.
-_PLANS_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+PLANS_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 
 class Database:
@@ -56,7 +56,7 @@ class Database:
             max_size=connections_max,
             timeout=_CONNECT_TIMEOUT_SECONDS,
             command_timeout=command_timeout_seconds,
-            server_settings={"application_name": application_name, **_PLANS_BY_INDEX},
+            server_settings={"application_name": application_name, **PLANS_BY_INDEX},
             reset=_no_reset,
         )
 
