@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`content` names what was posted (None: it was a GET). Times are by the client's monotonic clock."""
+    """`content` names what was posted (None: it was a GET, or `cancels`). Times are by the client's clock."""
 
     order_id: str
     content: str | None
@@ -15,6 +15,7 @@ class Answer:
     order: dict[str, Any] | None
     asked_at: float
     answered_at: float
+    cancels: bool = False
 
     @property
     def accepted(self) -> bool:

@@ -1,4 +1,4 @@
-"""Orders as clients send them: new ones, the same again, the same id with other content; until answered."""
+"""Orders as clients send them: new, again, with other content, and cancelled; each until it is answered."""
 
 import asyncio
 from collections import Counter
@@ -15,9 +15,10 @@ _REQUEST_SECONDS_MAX = 10.0
 _PAUSE_SECONDS = 0.1
 _RECENT = 300
 _LAST_SECONDS = 60.0
-# Of a hundred turns: the same order again, the same id with other content, a look, twins sent at once, and
-# twins of other content sent at once. The rest are new orders.
-_TURNS = {"repeat": 10, "conflict": 5, "look": 5, "twins": 8, "rivals": 4}
+# Of a hundred turns: the same order again, the same id with other content, a look, twins sent at once, twins
+# of other content sent at once, and an order that two clients cancel at once. The rest are new orders.
+_TURNS = {"repeat": 10, "conflict": 5, "look": 5, "twins": 8, "rivals": 4, "cancel": 5}
+_CANCEL_SECONDS_MAX = 0.05
 _SKUS = ("laptop", "mouse", "desk", "potato", "teapot", "lamp", "chair", "cable")
 
 
@@ -90,6 +91,10 @@ class Load:
             await asyncio.gather(one.post(order_id, customer), other.post(order_id, customer))
         elif turn == "rivals":
             await asyncio.gather(one.post(order_id, customer), other.post(order_id, f"rival-of-{customer}"))
+        elif turn == "cancel":
+            await one.post(order_id, customer)
+            await asyncio.sleep(self._random.uniform(0, _CANCEL_SECONDS_MAX))  # about when it is decided
+            await asyncio.gather(one.cancel(order_id), other.cancel(order_id))
         else:
             await one.post(order_id, customer)
 
@@ -127,20 +132,30 @@ class Client:
         self._connections: dict[str, HttpConnection] = {}
 
     async def post(self, order_id: str, customer: str) -> Answer | None:
-        return await self._until_answered("POST", order_id, customer, order_body(order_id, customer))
+        body = order_body(order_id, customer)
+        return await self._until_answered("POST", "/orders", order_id, body, content=customer)
 
     async def get(self, order_id: str) -> Answer | None:
-        return await self._until_answered("GET", order_id, None, b"")
+        return await self._until_answered("GET", f"/orders/{order_id}", order_id)
+
+    async def cancel(self, order_id: str) -> Answer | None:
+        return await self._until_answered("POST", f"/orders/{order_id}/cancel", order_id, cancels=True)
 
     def close(self) -> None:
         for connection in self._connections.values():
             connection.close()
 
     async def _until_answered(
-        self, method: str, order_id: str, content: str | None, body: bytes
+        self,
+        method: str,
+        path: str,
+        order_id: str,
+        body: bytes = b"",
+        *,
+        content: str | None = None,
+        cancels: bool = False,
     ) -> Answer | None:
         """None when the load is over before."""
-        path = "/orders" if content is not None else f"/orders/{order_id}"
         clock = asyncio.get_running_loop().time
         attempts, told = 0, False
         while not self._load.over:
@@ -152,7 +167,7 @@ class Client:
             except (OSError, EOFError, ValueError):  # TimeoutError is an OSError; a broken head a ValueError
                 self._load.broken += 1
             else:
-                recorded = _recorded(order_id, content, answer, asked_at, clock())
+                recorded = _recorded(order_id, content, answer, asked_at, clock(), cancels)
                 self._load.answers.append(recorded)
                 if answer.status != 503:
                     return recorded
@@ -169,7 +184,12 @@ class Client:
 
 
 def _recorded(
-    order_id: str, content: str | None, answer: HttpAnswer, asked_at: float, answered_at: float
+    order_id: str,
+    content: str | None,
+    answer: HttpAnswer,
+    asked_at: float,
+    answered_at: float,
+    cancels: bool,
 ) -> Answer:
     return Answer(
         order_id=order_id,
@@ -179,4 +199,5 @@ def _recorded(
         order=answer.json() if answer.status in (200, 201) else None,
         asked_at=asked_at,
         answered_at=answered_at,
+        cancels=cancels,
     )

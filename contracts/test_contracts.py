@@ -24,8 +24,12 @@ def example(kind: str, name: str) -> Json:
 
 def message_schema(example_name: str, kind: str) -> Json:
     """The schema of the message that an example's name begins with."""
+    return json.loads(schema_file(example_name, kind).read_text())
+
+
+def schema_file(example_name: str, kind: str) -> Path:
     routing_key = ".".join(example_name.split(".")[:2])
-    return json.loads((HERE / "messages" / f"{routing_key}.{kind}.schema.json").read_text())
+    return HERE / "messages" / f"{routing_key}.{kind}.schema.json"
 
 
 def fits(value: Json, schema: Json) -> bool:
@@ -40,7 +44,8 @@ def test_each_schema_is_a_schema(path: Path) -> None:
 @pytest.mark.parametrize("name", examples("sent"))
 def test_what_we_send_fits_what_we_say_that_we_send_and_what_we_accept(name: str) -> None:
     assert fits(example("sent", name), message_schema(name, "sent"))
-    assert fits(example("sent", name), message_schema(name, "accepted"))
+    if schema_file(name, "accepted").exists():  # otherwise it is an event that no reader of ours takes
+        assert fits(example("sent", name), message_schema(name, "accepted"))
 
 
 @pytest.mark.parametrize("name", examples("accepted"))

@@ -35,12 +35,12 @@ MUTATIONS = (
     ),
     Mutation(
         "rows are removed whatever the broker said",
-        5,
+        1,
         [Edit(_RELAY, "published=published.confirmed", "published=[row.id for row in claim.rows]")],
     ),
     Mutation(
         "a route without a queue counts as an attempt",
-        5,
+        1,
         [
             Edit(
                 _PUBLISH,
@@ -295,5 +295,48 @@ MUTATIONS = (
                 "[event.payload.decode() for event in reversed(events)]",
             )
         ],
+    ),
+    Mutation(
+        "a decided order is cancelled",
+        1,
+        [
+            Edit(
+                "simulation.database.order_statements:_may_cancel",
+                'return values is not None and values["status"] == "pending"',
+                "return values is not None",
+            )
+        ],
+    ),
+    Mutation(
+        "an order is cancelled without its event",
+        1,
+        [
+            Edit(
+                "order_service.application.cancel_order:cancel_order",
+                "await uow.outbox.add_cancelled(cancelled, traceparent)",
+                "pass",
+            )
+        ],
+    ),
+    Mutation(
+        "a cancelled order is decided",
+        1,
+        [
+            Edit(
+                "simulation.database.order_statements:_may_finish",
+                'values["status"] == "pending"',
+                'values["status"] in ("pending", "cancelled")',
+            ),
+            Edit(
+                "simulation.database.order_statements:_may_finish",
+                'values["version"] < version',
+                'values["version"] <= version',
+            ),
+        ],
+    ),
+    Mutation(
+        "an event that needs no reader waits for one",
+        1,
+        [Edit(_PUBLISH, "unwanted = outcome is PublishOutcome.UNROUTABLE", "unwanted = False")],
     ),
 )

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from order_service.application.cancel_order import Cancellation, CancelOutcome
 from order_service.application.create_orders import Creation
-from order_service.domain.order import Order
+from order_service.domain.order import Order, OrderSummary
 from processor_service.domain.rules import BUILT_IN_RULES, RANDOM_FAILURE
 from service_kit.broker import PublishOutcome
 from service_kit.message import Message
@@ -23,7 +24,7 @@ from simulation.trace import Trace
 if TYPE_CHECKING:
     from simulation.broker.server import BrokerServer
 
-CREATED, PROCESSED = "order.created", "order.processed"
+CREATED, PROCESSED, CANCELLED = "order.created", "order.processed", "order.cancelled"
 
 
 class Oracle:
@@ -36,6 +37,8 @@ class Oracle:
         self._trace = trace
         self._clock = clock
         self._created: set[str] = set()
+        self._to_be_cancelled: set[str] = set()
+        self._cancelled: set[str] = set()
         self._seen_versions: dict[str, int] = {}
         self._bodies: dict[str, bytes] = {}
         self._confirmed: set[str] = set()
@@ -78,7 +81,23 @@ class Oracle:
         """The newest that any client has seen: nobody who asks from now on may see an older one."""
         return self._seen_versions.get(id, 0)
 
-    def seen(self, id: str, order: Order | None, before: int) -> None:
+    def cancel_asked(self, id: str) -> None:
+        self._to_be_cancelled.add(id)
+
+    def cancel_answered(self, id: str, outcome: CancelOutcome, before: int) -> None:
+        self._trace.events += 1
+        row = self._orders.orders.rows.get(id)
+        stored = row.values["status"] if row and row.values else None
+        too_late = outcome.cancellation is Cancellation.TOO_LATE
+        if outcome.order.status != stored or too_late == (stored == "cancelled"):
+            self.violation(f"{id} is {stored}, and to cancel it was {outcome.cancellation.value}")
+        if outcome.cancellation is Cancellation.CANCELLED:
+            if id in self._cancelled:
+                self.violation(f"{id} was cancelled twice")
+            self._cancelled.add(id)
+        self.seen(id, outcome.order, before)
+
+    def seen(self, id: str, order: OrderSummary | None, before: int) -> None:
         version = order.version if order else 0
         if version < before:
             self.violation(f"version {version} of {id} was seen after version {before}")
@@ -118,8 +137,18 @@ class Oracle:
             self.violation(f"the contents of {id} were changed")
         if old["status"] != "pending" and (old["status"], old["version"]) != (new["status"], new["version"]):
             self.violation(f"{id} was final and changed again")
+        elif old["status"] != new["status"] == "cancelled":
+            self._order_cancelled(id, new, changes)
         if new["version"] < old["version"]:
             self.violation(f"the version of {id} went back from {old['version']} to {new['version']}")
+
+    def _order_cancelled(self, id: str, new: Values, changes: list[Change]) -> None:
+        if id not in self._to_be_cancelled:
+            self.violation(f"{id} was cancelled, and nobody had asked for it")
+        told = [row["payload"] for table, _, old, row in changes if table == "outbox" and row and not old]
+        bodies = [msgspec.json.decode(payload) for payload in told]
+        if not any((body["order_id"], body["version"]) == (id, new["version"]) for body in bodies):
+            self.violation(f"{id} was cancelled without its event")
 
     def _state_changed(self, id: str, old: Values | None, new: Values | None) -> None:
         if new is None:
@@ -188,7 +217,8 @@ class Oracle:
     def published(self, message: Message, outcome: PublishOutcome | None) -> None:
         self._trace.events += 1
         self._published[message.message_id] += 1
-        if outcome is PublishOutcome.CONFIRMED:
+        unwanted = outcome is PublishOutcome.UNROUTABLE and message.routing_key == CANCELLED
+        if outcome is PublishOutcome.CONFIRMED or unwanted:
             for message_id in self._contained(message):
                 self._confirmed.add(message_id)
         if self._plan.calm and self._published[message.message_id] > 1:
@@ -207,7 +237,7 @@ class Oracle:
         if not message.body.startswith(b"["):
             return [message.message_id]
         bodies = {bytes(body) for body in _events(message.body)}
-        tables = self._orders if message.routing_key == CREATED else self._states
+        tables = self._states if message.routing_key == PROCESSED else self._orders
         rows = (row.values for row in tables.outbox.rows.values())
         found = [values["message_id"] for values in rows if values and values["payload"].encode() in bodies]
         return [message.message_id, *found]
@@ -271,6 +301,8 @@ class Oracle:
             return [f"{id} was accepted and is still pending"]
         if order["version"] != 2:
             return [f"{id} has version {order['version']}"]
+        if order["status"] == "cancelled":
+            return []  # whatever was decided about it
         if decision is None or (decision["status"], decision["fail_reason"]) != (
             order["status"],
             order["fail_reason"],

@@ -33,6 +33,14 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """A request to be made `at` seconds: to cancel the order `number`, which may not be there yet."""
+
+    at: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`storm_seconds` is when the last new fault begins. `calm` means that nothing goes wrong at all."""
 
@@ -63,6 +71,7 @@ class Plan:
     stale_results: int = 0
     postponed: dict[int, int] = field(default_factory=dict)
     """How often the policy postpones an order before it decides; counted as attempts when even."""
+    cancels: tuple[Cancel, ...] = ()
 
 
 def make_plan(seed: int) -> Plan:
@@ -88,6 +97,7 @@ def make_plan(seed: int) -> Plan:
             number: random.randint(1, 2) for number in random.sample(range(orders), random.randint(0, 3))
         },
     }
+    plan["cancels"] = _cancels(Random(f"cancels {seed}"), plan["posts"])  # type: ignore[arg-type]
     return Plan(**plan, **({} if calm else _troubles(random, lossy)))  # type: ignore[arg-type]
 
 
@@ -123,6 +133,15 @@ def _posts(random: Random, orders: int, storm_seconds: float) -> tuple[Post, ...
             later = first.at + random.choice((0.0, 0.0, 0.002, random.uniform(0.0, 10.0)))
             posts.append(Post(at=later, number=first.number, variant=random.choice((0, 0, 1))))
     return tuple(sorted(posts, key=lambda post: (post.at, post.number, post.variant)))
+
+
+def _cancels(random: Random, posts: tuple[Post, ...]) -> tuple[Cancel, ...]:
+    """Most about when the order is decided; some by two clients at once."""
+    wanted = random.sample(posts, random.choice((0, 1, 3, 6)))
+    return tuple(
+        Cancel(at=post.at + random.choice((0.0, 0.01, 0.02, random.uniform(0.0, 3.0))), number=post.number)
+        for post in [*wanted, *wanted[:2]]
+    )
 
 
 def _troubles(random: Random, lossy: bool) -> dict[str, object]:

@@ -10,13 +10,16 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from order_service.application.cancel_order import CancelOutcome, cancel_order
 from order_service.application.create_orders import CreateOutcome, create_orders
 from order_service.application.get_order import get_order
 from order_service.application.ports import CreateOrder
 from order_service.consumers.order_processed import ORDER_PROCESSED, OrderProcessedHandler
-from order_service.domain.order import Order, OrderId
+from order_service.domain.order import Order, OrderId, OrderSummary
+from order_service.infrastructure.events import ORDER_CANCELLED
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.reader import PostgresReader
 from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.settings import OrderSettings
@@ -152,6 +155,7 @@ class SimulatedProcess(ABC):
             random=random,
             pace=self.world.plan.tuning.pace,
             subject_field="order_id",
+            needs_no_reader={ORDER_CANCELLED},
         )
 
 
@@ -168,7 +172,13 @@ class OrderProcess(SimulatedProcess):
         self, database: ModelDatabase, broker: ModelBroker, subscription: Subscription, random: Random
     ) -> Sequence[BackgroundService]:
         plan, metrics, wakeup = self.world.plan.tuning, _order_metrics(), Wakeup()
-        self._orders = orders = PostgresIntake(database, wakeup, metrics, instance=self.owner.name)
+        orders = PostgresIntake(database, wakeup, metrics, instance=self.owner.name)
+        self._reader = PostgresReader(database)
+
+        def unit_of_work() -> OrderUnitOfWork:
+            return OrderUnitOfWork(database, wakeup, instance=self.owner.name)
+
+        self._unit_of_work = unit_of_work
 
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
@@ -177,8 +187,7 @@ class OrderProcess(SimulatedProcess):
         self._accepting = True
 
         def handler() -> OrderProcessedHandler:
-            uow = OrderUnitOfWork(database, wakeup, instance=self.owner.name)
-            return OrderProcessedHandler(uow, metrics.observe_finished)
+            return OrderProcessedHandler(unit_of_work(), metrics.observe_finished)
 
         settings = OrderSettings(
             db_dsn="",
@@ -192,9 +201,8 @@ class OrderProcess(SimulatedProcess):
         admission = flow.back_pressure.admission
         self._intake = GroupCommit(commit, batch_max=plan.intake_rows, admission=admission)
         if plan.reconcile_after_seconds is not None:
-            uow = OrderUnitOfWork(database, wakeup)
             after = plan.reconcile_after_seconds
-            services.append(Reconciler(uow, after_seconds=after, batch_orders=5, random=random))
+            services.append(Reconciler(unit_of_work(), after_seconds=after, batch_orders=5, random=random))
         return services
 
     # what clients see
@@ -203,8 +211,14 @@ class OrderProcess(SimulatedProcess):
         """The outcome, or what went wrong: ConnectionError when the process is gone."""
         return self._request(lambda: self._post(order))
 
-    def get(self, order_id: OrderId) -> "asyncio.Future[Order | None]":
-        return self._request(lambda: get_order(order_id, self._orders))
+    def get(self, order_id: OrderId) -> "asyncio.Future[OrderSummary | None]":
+        return self._request(lambda: get_order(order_id, self._reader))
+
+    def cancel(self, order_id: OrderId) -> "asyncio.Future[CancelOutcome | None]":
+        trace = continued_trace(None, self._random)
+        return self._request(
+            lambda: cancel_order(order_id, "not wanted", trace, self._unit_of_work(), self._reader)
+        )
 
     def _request(self, work: Any) -> "asyncio.Future[Any]":
         answer = self.world.loop.create_future()

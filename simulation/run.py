@@ -10,7 +10,7 @@ import simulation.database.kit_statements
 import simulation.database.order_statements
 import simulation.database.processor_statements  # noqa: F401, each registers its statements
 from simulation.chaos import cause_troubles
-from simulation.clients import look_now_and_then, post_until_answered
+from simulation.clients import cancel_until_answered, look_now_and_then, post_until_answered
 from simulation.logs import quiet_logs, traced_logs
 from simulation.loop import SimulatedLoop
 from simulation.plan import make_plan
@@ -66,6 +66,7 @@ async def _history(world: World) -> None:
         process.start()
     load = [
         *(post_until_answered(world, post) for post in plan.posts),
+        *(cancel_until_answered(world, cancel, which) for which, cancel in enumerate(plan.cancels)),
         *(look_now_and_then(world, number) for number in range(0, plan.orders, 7)),
         *(send_poison(world, number) for number in range(plan.poison)),
         *(send_stale_result(world, number) for number in range(plan.stale_results)),

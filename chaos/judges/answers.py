@@ -19,12 +19,13 @@ def judge(observed: Observed) -> Iterator[Violation]:
     for order_id, answers in by_order.items():
         yield from _stored(order_id, answers, observed)
         yield from _created_once(order_id, answers)
+        yield from _cancelled(order_id, answers, observed)
         yield from _never_backwards(order_id, answers)
 
 
 def _stored(order_id: str, answers: Sequence[Answer], observed: Observed) -> Iterator[Violation]:
     accepted = {answer.content for answer in answers if answer.accepted}
-    refused = {answer.content for answer in answers if answer.status == 409}
+    refused = {answer.content for answer in answers if answer.status == 409 and not answer.cancels}
     row = observed.orders.get(order_id)
     if accepted and row is None:
         yield Violation(Kind.LOST, "accepted order is not stored", order_id)
@@ -40,6 +41,21 @@ def _created_once(order_id: str, answers: Sequence[Answer]) -> Iterator[Violatio
     created = sum(answer.accepted and not answer.replayed for answer in answers)
     if created > 1:
         yield Violation(Kind.DUPLICATED, "answered as new more than once", order_id, str(created))
+
+
+def _cancelled(order_id: str, answers: Sequence[Answer], observed: Observed) -> Iterator[Violation]:
+    """Who was told that the order is cancelled, or is not, was told the truth for ever."""
+    row = observed.orders.get(order_id, {})
+    told = {answer.status for answer in answers if answer.cancels}
+    if row.get("status") == "cancelled" and not told:
+        yield Violation(Kind.WRONG, "cancelled, and nobody asked for it", order_id)
+    if (200 in told and row.get("status") != "cancelled") or (
+        409 in told and row.get("status") == "cancelled"
+    ):
+        detail = f"{sorted(told)}, and it is {row.get('status')}"
+        yield Violation(Kind.WRONG, "cancellation answered otherwise than it is stored", order_id, detail)
+    if sum(answer.status == 200 and answer.cancels and not answer.replayed for answer in answers) > 1:
+        yield Violation(Kind.DUPLICATED, "cancelled more than once", order_id)
 
 
 def _never_backwards(order_id: str, answers: Sequence[Answer]) -> Iterator[Violation]:

@@ -1,4 +1,4 @@
-"""Every order becomes final exactly once, decided once, and both databases agree about it."""
+"""Every order becomes final exactly once, decided once or cancelled, and both databases agree about it."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,8 @@ def judge(observed: Observed) -> Iterator[Violation]:
 
 def _final(order_id: str, order: dict[str, object], observed: Observed) -> Iterator[Violation]:
     state = observed.states.get(order_id)
+    if order["status"] == "cancelled":
+        return  # whatever was decided about it, and whether anything was
     if order["status"] not in _FINAL:
         yield Violation(Kind.LOST, "order did not become final", order_id, str(order["status"]))
     elif state is None:

@@ -18,22 +18,39 @@ def judge(observed: Observed) -> Iterator[Violation]:
     for place, count in observed.left.items():
         if count:
             yield Violation(Kind.LOST, "work left", place, str(count))
-    yield from _one_content(observed.order_changes, "order.created")
+    yield from _one_content(observed.order_changes, "order.created", "order.cancelled")
     yield from _one_content(observed.processor_changes, "order.processed")
+    yield from _told_of_cancellations(observed.order_changes)
     yield from _seen(observed)
     yield from _dead(observed)
 
 
-def _one_content(changes: Sequence[Change], event_type: str) -> Iterator[Violation]:
-    contents: dict[str, set[str]] = defaultdict(set)
-    for change in changes:
-        if change.relation == "outbox" and change.operation == "INSERT" and change.new:
-            if change.new["event_type"] != event_type:
-                yield Violation(Kind.WRONG, "unexpected event", event_type, change.new["event_type"])
-            contents[_name(change.new["payload"])].add(_canonical(change.new["payload"]))
-    for name, found in contents.items():
+def _one_content(changes: Sequence[Change], *event_types: str) -> Iterator[Violation]:
+    contents: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for event in _written(changes):
+        if event["event_type"] not in event_types:
+            yield Violation(Kind.WRONG, "unexpected event", " ".join(event_types), event["event_type"])
+        contents[event["event_type"], _name(event["payload"])].add(_canonical(event["payload"]))
+    for (event_type, name), found in contents.items():
         if len(found) > 1:
             yield Violation(Kind.DUPLICATED, f"two contents of {event_type}", name, " ≠ ".join(sorted(found)))
+
+
+def _told_of_cancellations(changes: Sequence[Change]) -> Iterator[Violation]:
+    events = [event for event in _written(changes) if event["event_type"] == "order.cancelled"]
+    told = Counter(_name(event["payload"]) for event in events)
+    rows = [change.new for change in changes if change.relation == "orders" and change.old and change.new]
+    cancelled = Counter({_name(row): 1 for row in rows if row["status"] == "cancelled"})
+    for name in (told - cancelled) + (cancelled - told):
+        detail = f"{told[name]} events for {cancelled[name]} cancellations"
+        yield Violation(Kind.WRONG, "cancellations and their events differ", name, detail)
+
+
+def _written(changes: Sequence[Change]) -> Iterator[Content]:
+    """The events that were written to an outbox."""
+    for change in changes:
+        if change.relation == "outbox" and change.operation == "INSERT" and change.new:
+            yield change.new
 
 
 def _seen(observed: Observed) -> Iterator[Violation]:

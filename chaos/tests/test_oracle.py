@@ -11,6 +11,8 @@ from chaos.bystander import Seen
 from chaos.observed import Change, Observed
 from chaos.oracle import violations
 from chaos.tests.sound_run import (
+    CANCEL_EVENT,
+    CANCELLED,
     CREATED,
     DONE,
     LEVEL,
@@ -19,6 +21,7 @@ from chaos.tests.sound_run import (
     PROCESSED,
     STATE,
     answered,
+    cancelled,
     deleted,
     inserted,
     sound_run,
@@ -67,6 +70,9 @@ SPOILT: dict[str, Spoil] = {
     "answered as new more than once": _answers(answered(201, order=PENDING)),
     "accepted order was not found later": _answers(answered(404, content=None, asked_at=5.0)),
     "version went back": _answers(answered(200, content=None, order=PENDING, asked_at=20.0)),
+    "cancelled, and nobody asked for it": lambda run: run.orders["a"].update(status="cancelled"),
+    "cancellation answered otherwise than it is stored": _answers(cancelled(409)),
+    "cancelled more than once": _answers(cancelled(200, order=CANCELLED)),
     # what is stored
     "order did not become final": lambda run: run.orders["a"].update(status="pending"),
     "final order has no decision": lambda run: run.states.clear(),
@@ -87,6 +93,7 @@ SPOILT: dict[str, Spoil] = {
     "work left": lambda run: run.left.update({"pending orders": 1}),
     "unexpected event": _ours(inserted("outbox", {**_EVENT, "event_type": "order.lost"})),
     "two contents of order.created": _ours(inserted("outbox", _EVENT)),
+    "cancellations and their events differ": _ours(inserted("outbox", CANCEL_EVENT)),
     "two contents of order.processed": _theirs(inserted("outbox", _ANSWER)),
     "order.processed was seen with two contents": _seen("2", status="failed"),
     "event left the outbox and was never published": _theirs(deleted("outbox", _UNSEEN)),
@@ -107,6 +114,26 @@ def test_a_violation_is_found(rule: str) -> None:
     run = sound_run()
     SPOILT[rule](run)
     assert rule in {violation.rule for violation in violations(run)}
+
+
+@pytest.mark.parametrize("status", ["done", "pending"])
+def test_an_order_that_was_answered_as_cancelled_and_is_not_is_found(status: str) -> None:
+    run = sound_run()
+    run.orders["x"].update(status=status)
+    rules = {violation.rule for violation in violations(run)}
+    assert "cancellation answered otherwise than it is stored" in rules
+
+
+def test_a_cancellation_without_its_event_is_found() -> None:
+    run = sound_run()
+    run.order_changes = [change for change in run.order_changes if change.new != CANCEL_EVENT]
+    assert {violation.rule for violation in violations(run)} == {"cancellations and their events differ"}
+
+
+def test_a_cancelled_order_may_have_been_decided() -> None:
+    run = sound_run()
+    run.states["x"] = {**STATE, "order_id": "x"}
+    assert violations(run) == []
 
 
 def test_a_broker_that_was_made_to_lose_messages_may_lose_poison_too() -> None:

@@ -8,21 +8,28 @@ from random import Random
 from typing import Any, NoReturn
 
 from order_service.api.admin_routes import order_admin_routes
+from order_service.api.bulk_route import bulk_route
+from order_service.api.cancel_route import cancel_route
+from order_service.api.list_route import list_route
 from order_service.api.routes import order_routes
 from order_service.api.timeline_route import timeline_route
 from order_service.application.create_orders import CreateOutcome, create_orders
-from order_service.application.ports import CreateOrder
+from order_service.application.ports import CreateOrder, Finished
 from order_service.consumers.order_processed import (
     ORDER_PROCESSED,
     OrderProcessed,
     OrderProcessedHandler,
     foresee_processed,
 )
+from order_service.domain.order import OrderId
+from order_service.infrastructure.events import ORDER_CANCELLED
 from order_service.infrastructure.flow import FlowSampler, flow_of
 from order_service.infrastructure.history import PostgresOrderHistories
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.order_watch import OrderWatch
 from order_service.infrastructure.processor import HttpProcessor
+from order_service.infrastructure.reader import PostgresReader
 from order_service.infrastructure.reconcile_now import ReconcileNow
 from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.stuck import StuckOrders
@@ -78,13 +85,25 @@ async def order_service(
         ) as processor,
     ):
         orders = PostgresIntake(database, wakeup, metrics, instance=instance)
+        reader = PostgresReader(database)
+        watch = OrderWatch(reader, random=random)
 
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
 
+        def on_finished(order: Finished) -> None:
+            metrics.observe_finished(order)
+            watch.finished(order.order_id)
+
+        def on_cancelled(order_id: OrderId) -> None:
+            metrics.orders_cancelled.inc()
+            watch.finished(order_id)
+
+        def unit_of_work() -> OrderUnitOfWork:
+            return OrderUnitOfWork(database, wakeup, instance=instance)
+
         def handler() -> Handler[OrderProcessed]:
-            uow = OrderUnitOfWork(database, wakeup, instance=instance)
-            plain = OrderProcessedHandler(uow, metrics.observe_finished)
+            plain = OrderProcessedHandler(unit_of_work(), on_finished)
             if tracer is None:
                 return plain
             return TracedHandler(
@@ -101,12 +120,13 @@ async def order_service(
             metrics=metrics,
             random=random,
             subject_field=ORDER_ID,
+            needs_no_reader={ORDER_CANCELLED},
             tracer=tracer,
             consuming=Consuming(known=False),
         )
         admin = AdminApi(flow, access, partial(foresee_processed, orders=orders))
         reconciler = Reconciler(
-            OrderUnitOfWork(database, wakeup),
+            unit_of_work(),
             after_seconds=settings.reconcile_after_seconds,
             random=random,
             on_reemitted=metrics.count_reemitted,
@@ -129,7 +149,10 @@ async def order_service(
             port=settings.port,
             metrics=metrics,
             routes=[
-                *order_routes(intake, orders, random),
+                *order_routes(intake, orders, reader, watch, random),
+                list_route(reader),
+                bulk_route(intake, random),
+                cancel_route(unit_of_work, reader, on_cancelled, random),
                 timeline_route(histories, processor),
                 *admin.routes(),
                 *admin_routes,
@@ -139,9 +162,11 @@ async def order_service(
             background_services=[
                 *flow.background_services(),
                 reconciler,
+                watch,
                 *admin.background_services(),
                 sampler,
             ],
+            on_drain=watch.end,
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
             tracer=tracer,
         )

@@ -1,6 +1,6 @@
 """The background services that every service with an outbox and a queue runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
@@ -58,8 +58,9 @@ class EventFlow:
 
     `handler` makes one for each of the two consumers: they run at the same time, and a unit of work is for
     one at a time. `subject_field` is what events and log lines call the subject. `back_pressure` is for
-    whoever writes to the outbox more than the queue makes it write. While `consuming` is paused neither
-    consumer takes anything. `retries_due` is for whoever makes a retry due at once.
+    whoever writes to the outbox more than the queue makes it write. Events of `needs_no_reader` are published
+    whether or not a queue takes them. While `consuming` is paused neither consumer takes anything.
+    `retries_due` is for whoever makes a retry due at once.
     """
 
     settings: Settings
@@ -75,6 +76,7 @@ class EventFlow:
     consuming: Consuming = field(default_factory=Consuming)
     retries_due: Wakeup = field(default_factory=Wakeup)
     subject_field: str = "subject"
+    needs_no_reader: Collection[str] = ()
     tracer: Tracer | None = None
 
     def background_services(self) -> list[BackgroundService]:
@@ -136,6 +138,7 @@ class EventFlow:
             metrics=self.metrics,
             settings=replace(self.pace.relay, events_per_message=self.settings.events_per_message),
             subject_field=self.subject_field,
+            needs_no_reader=self.needs_no_reader,
             back_pressure=self.back_pressure,
             random=self.random,
             publish=TracedPublishing(publisher, self.tracer) if self.tracer else None,

@@ -42,6 +42,7 @@ class GroupCommit(Generic[T, R]):
         self._admission = admission
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -61,11 +62,24 @@ class GroupCommit(Generic[T, R]):
         """
         if self.full:
             raise Overloaded
+        return await self._put(item)
+
+    async def submit_all(self, items: Sequence[T]) -> Sequence[R | BaseException]:
+        """What `submit` returns or raises for each of `items`, but waits for room and refuses none."""
+        results: list[asyncio.Future[R]] = []
+        for item in items:
+            while self.full:
+                self._room.clear()
+                await self._room.wait()
+            results.append(self._put(item))
+        return await asyncio.gather(*results, return_exceptions=True)
+
+    def _put(self, item: T) -> "asyncio.Future[R]":
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
         if len(self._flushes) < self._flushes_max:
             self._flushes.add(asyncio.create_task(self._flush()))
-        return await result
+        return result
 
     async def _flush(self) -> None:
         flush = asyncio.current_task()
@@ -75,7 +89,9 @@ class GroupCommit(Generic[T, R]):
                 await self._admission()
                 size = min(self._batch_max, len(self._waiting))
                 if size:  # another flush may have taken all meanwhile
-                    await self._commit_batch([self._waiting.popleft() for _ in range(size)])
+                    batch = [self._waiting.popleft() for _ in range(size)]
+                    self._room.set()
+                    await self._commit_batch(batch)
         finally:
             # Not in a callback of the task: who submits before that runs would wait for nobody.
             self._flushes.discard(flush)

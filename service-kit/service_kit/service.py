@@ -38,12 +38,16 @@ class ServiceFailed(ServiceKitError):
 async def _nothing_to_prepare() -> None: ...
 
 
+def _nothing_to_end() -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceParts:
     """What a service is made of.
 
     `prepare` is called until it does not raise Unavailable any more (migrations, a look at the schema), and
-    before any background service runs; it may be cancelled. `checks` are shown by `/ready`, beside one named
+    before any background service runs; it may be cancelled. `on_drain` is called before requests in flight
+    are waited for, to end those that could take long. `checks` are shown by `/ready`, beside one named
     `migrations` that tells whether `prepare` is done. `routes` are served from the beginning.
     """
 
@@ -54,6 +58,7 @@ class ServiceParts:
     checks: Mapping[str, Check] = field(default_factory=dict)
     prepare: Callable[[], Awaitable[None]] = _nothing_to_prepare
     background_services: Sequence[BackgroundService] = ()
+    on_drain: Callable[[], None] = _nothing_to_end
     shutdown_grace_seconds: float = 20.0
     tracer: Tracer | None = None
 
@@ -149,6 +154,7 @@ class Service:
             await _first(self._stopping.wait(), self._prepare_and_run(parts, background))
         finally:
             readiness.drain()
+            parts.on_drain()
             log.info("service_stopping")
             await server.drain(deadline.seconds_left(_REQUESTS_SHARE))
             await background.drain(deadline.seconds_left(_TURNS_SHARE))

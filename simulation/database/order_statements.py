@@ -6,8 +6,8 @@ from math import inf
 
 import asyncpg
 
-from order_service.infrastructure import intake, unit_of_work
-from simulation.database.kit_statements import write_event
+from order_service.infrastructure import intake, reader, unit_of_work
+from simulation.database.kit_statements import moment, write_event
 from simulation.database.rows import Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
 
@@ -34,7 +34,7 @@ def orders_insert_new(
         age = ages[index]
         accepted_at = None if age is None else work.now - age
         work.write(row, order | {"accepted_at": accepted_at, "accepted_by": instance, "applied_by": None})
-        created.append({"order_id": ids[index]})
+        created.append({"order_id": ids[index], "created_at": moment(work.now)})
         yield 0.0
     new = {record["order_id"] for record in created}
     for id, payload, trace in zip(ids, payloads, traces, strict=True):
@@ -52,17 +52,33 @@ def _new_order(work: Work, id: str, customer: str, items: str, amount: Decimal) 
         "status": "pending",
         "version": 1,
         "fail_reason": None,
+        "cancel_reason": None,
         "created_at": work.now,
         "updated_at": work.now,
         "reemitted_at": None,
     }
 
 
-@models(intake.FIND, "bc59478d")
+@models(intake.FIND, "c410865e")
 def orders_find(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
-    rows = (tables.orders.rows.get(id) for id in sorted(set(ids)))
-    return [values for row in rows if row and (values := work.visible(row))]
+    return _found(work, tables, ids)
     yield
+
+
+@models(reader.SUMMARIES, "12f43e0f")
+def orders_summaries(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
+    return _found(work, tables, ids)
+    yield
+
+
+def _found(work: Work, tables: Tables, ids: Sequence[str]) -> Records:
+    rows = (tables.orders.rows.get(id) for id in sorted(set(ids)))
+    return [_shown(values) for row in rows if row and (values := work.visible(row))]
+
+
+def _shown(values: Values) -> Values:
+    times = {name: moment(values[name]) for name in ("created_at", "updated_at")}
+    return values | times
 
 
 @models(unit_of_work.LOCK, "deae79d4")
@@ -112,7 +128,25 @@ def _may_finish(values: Values, version: int) -> bool:
     return bool(values["status"] == "pending" and values["version"] < version)
 
 
-@models(unit_of_work.TAKE_OVERDUE, "aa2416e8")
+@models(unit_of_work.CANCEL, "69534395")
+def orders_cancel(work: Work, tables: Tables, id: str, reason: str | None, instance: str | None) -> Waiting:
+    row = tables.orders.rows.get(id)
+    if row is None or not _may_cancel(work.visible(row)):
+        return []
+    values = yield from work.lock(row)
+    if values is None or not _may_cancel(values):
+        return []
+    change = {"status": "cancelled", "cancel_reason": reason, "version": values["version"] + 1}
+    cancelled = values | change | {"updated_at": work.now, "applied_by": instance}
+    work.write(row, cancelled)
+    return [_shown(cancelled)]
+
+
+def _may_cancel(values: Values | None) -> bool:
+    return values is not None and values["status"] == "pending"
+
+
+@models(unit_of_work.TAKE_OVERDUE, "09dd1690")
 def orders_take_overdue(work: Work, tables: Tables, limit: int, after_seconds: float) -> Waiting:
     events = [values for _, values in work.read(tables.outbox)]
     oldest = min(events, key=lambda values: values["id"])["created_at"] if events else inf
@@ -136,5 +170,5 @@ def orders_take_overdue(work: Work, tables: Tables, limit: int, after_seconds: f
         if len(taken) < limit and work.free(row) and values and overdue(values):
             work.take(row)
             work.write(row, values | {"reemitted_at": work.now})
-            taken.append(values)
+            taken.append(_shown(values))
     return taken

@@ -15,11 +15,13 @@ import msgspec
 import pytest
 
 from order_service.application.apply_processed import Applied, apply_processed
+from order_service.application.cancel_order import Cancellation, CancelOutcome, cancel_order
 from order_service.application.create_orders import Creation, create_orders
 from order_service.application.ports import CreateOrder, Finished, ProcessedOrder
 from order_service.domain.order import Item, Order, OrderId, Status, new_order
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.reader import PostgresReader
 from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from service_kit.errors import DatabaseUnavailable
@@ -84,6 +86,15 @@ class OrdersConformance:
         assert await create(shared, *orders) == {"a", "b"}
         assert await find(shared, "a", "b", "c") == {"b": orders[0], "a": orders[1]}
         assert await told_of(shared) == ["a", "b"]
+
+    async def test_a_new_order_is_shown_with_the_time_of_its_creation(self, shared: SharedOrders) -> None:
+        intake, reader = intake_of(shared.database), PostgresReader(shared.database)
+        created = await intake.insert_new(commands(an_order("a"), an_order("b")))
+        found, shown = await intake.find([OrderId("a")]), await reader.summaries([OrderId("a"), OrderId("c")])
+        assert len(set(created.values())) == 1
+        assert shown.keys() == {"a"}
+        for order in (found[OrderId("a")], shown[OrderId("a")]):
+            assert (order.created_at, order.updated_at) == (created[OrderId("a")], created[OrderId("a")])
 
     async def test_an_order_that_exists_is_skipped_and_its_event_with_it(self, shared: SharedOrders) -> None:
         await create(shared, an_order("a"))
@@ -349,6 +360,116 @@ class OrdersConformance:
         )
         assert sorted(order.order_id for applied in both for order in applied.finished) == order_ids
 
+    # cancelling
+
+    async def test_a_pending_order_is_cancelled_with_its_event_and_a_newer_version(
+        self, shared: SharedOrders
+    ) -> None:
+        await pending_orders(shared, "a", "b")
+        outcome = await cancel(shared, "a")
+        assert outcome and outcome.cancellation is Cancellation.CANCELLED
+        assert (outcome.order.status, outcome.order.version) == (Status.CANCELLED, 2)
+        assert outcome.order.cancel_reason == "changed my mind"
+        assert await PostgresReader(shared.database).summaries([OrderId("a")]) == {"a": outcome.order}
+        [event] = await events(shared)
+        assert (event.event_type, event.traceparent) == ("order.cancelled", "trace")
+        assert msgspec.json.decode(event.payload) == {
+            "order_id": "a",
+            "customer_id": "c-1",
+            "reason": "changed my mind",
+            "version": 2,
+        }
+        assert await stored(shared, "b") == (Status.PENDING, 1, None)
+
+    async def test_cancelling_again_changes_nothing(self, shared: SharedOrders) -> None:
+        await create(shared, an_order("a"))
+        first = await cancel(shared, "a")
+        again = await cancel(shared, "a", "another reason")
+        assert first and again
+        assert (again.cancellation, again.order) == (Cancellation.REPEATED, first.order)
+        assert await told_of(shared) == ["a", "a"]
+
+    async def test_an_order_that_does_not_exist_is_not_cancelled(self, shared: SharedOrders) -> None:
+        assert await cancel(shared, "a") is None
+        assert await told_of(shared) == []
+
+    @pytest.mark.parametrize("reason", [None, "why"])
+    async def test_a_decided_order_is_not_cancelled(self, shared: SharedOrders, reason: str | None) -> None:
+        await create(shared, an_order("a"))
+        await finish(shared, result(fail_reason=reason))
+        before = await stored(shared, "a")
+        outcome = await cancel(shared, "a")
+        assert outcome and outcome.cancellation is Cancellation.TOO_LATE
+        assert (outcome.order.status, outcome.order.version, outcome.order.fail_reason) == before
+        assert await stored(shared, "a") == before
+        assert await told_of(shared) == ["a"]
+
+    @pytest.mark.parametrize("version", [2, 9])
+    async def test_a_result_that_comes_after_the_cancellation_changes_nothing_and_is_handled(
+        self, shared: SharedOrders, version: int
+    ) -> None:
+        await create(shared, an_order("a"))
+        await cancel(shared, "a")
+        late = result(version=version, fail_reason="late")
+        assert (await apply_processed([late], uow_of(shared))).outcomes == [Applied.IGNORED]
+        assert await stored(shared, "a") == (Status.CANCELLED, 2, None)
+
+    async def test_a_cancelled_order_is_never_overdue(self, shared: SharedOrders) -> None:
+        await orders_of_10_20_and_30_minutes(shared)
+        await cancel(shared, "20 min")
+        await events(shared, published=True)
+        assert await take_overdue(shared) == ["10 min", "30 min"]
+
+    async def test_cancelling_waits_for_a_decision_in_flight_and_comes_too_late(
+        self, shared: SharedOrders
+    ) -> None:
+        await create(shared, an_order("a"))
+        async with uow_of(shared) as uow:
+            await uow.orders.finish([result()])
+            cancelling = await started(shared, cancel(shared, "a"))
+            await uow.commit()
+        outcome = await cancelling
+        assert outcome and outcome.cancellation is Cancellation.TOO_LATE
+        assert outcome.order.status is Status.DONE
+        assert await told_of(shared) == ["a"]
+
+    async def test_cancelling_wins_over_a_decision_that_is_rolled_back(self, shared: SharedOrders) -> None:
+        await create(shared, an_order("a"))
+        async with uow_of(shared) as uow:
+            await uow.orders.finish([result()])
+            cancelling = await started(shared, cancel(shared, "a"))
+        outcome = await cancelling
+        assert outcome and outcome.cancellation is Cancellation.CANCELLED
+        assert await stored(shared, "a") == (Status.CANCELLED, 2, None)
+
+    async def test_a_decision_waits_for_a_cancellation_in_flight_and_changes_nothing(
+        self, shared: SharedOrders
+    ) -> None:
+        await create(shared, an_order("a"))
+        async with uow_of(shared) as uow:
+            assert await uow.orders.cancel(OrderId("a"), None)
+            deciding = await started(shared, finish(shared, result(version=9)))
+            await uow.commit()
+        assert await deciding == []
+        assert await stored(shared, "a") == (Status.CANCELLED, 2, None)
+
+    async def test_a_cancellation_that_is_rolled_back_leaves_nothing(self, shared: SharedOrders) -> None:
+        await pending_orders(shared, "a")
+        async with uow_of(shared) as uow:
+            cancelled = await uow.orders.cancel(OrderId("a"), None)
+            assert cancelled
+            await uow.outbox.add_cancelled(cancelled, "trace")
+        assert await stored(shared, "a") == (Status.PENDING, 1, None)
+        assert await told_of(shared) == []
+
+    async def test_of_many_who_cancel_one_order_one_does(self, shared: SharedOrders) -> None:
+        await pending_orders(shared, "a")
+        outcomes = await asyncio.gather(*(cancel(shared, "a") for _ in range(20)))
+        cancellations = [outcome.cancellation for outcome in outcomes if outcome]
+        assert cancellations.count(Cancellation.CANCELLED) == 1
+        assert cancellations.count(Cancellation.REPEATED) == 19
+        assert await told_of(shared) == ["a"]
+
     # orders that are told of again
 
     async def test_pending_orders_of_an_age_are_overdue_the_oldest_first(self, shared: SharedOrders) -> None:
@@ -431,11 +552,19 @@ class OrdersConformance:
 
 
 async def insert(connection: Connection, order: Order) -> None:
-    assert await intake_of(OnConnection(connection)).insert_new(commands(order)) == {order.order_id}
+    new = await intake_of(OnConnection(connection)).insert_new(commands(order))
+    assert new.keys() == {order.order_id}
 
 
 async def create(shared: SharedOrders, *orders: Order) -> set[OrderId]:
-    return await intake_of(shared.database).insert_new(commands(*orders))
+    return set(await intake_of(shared.database).insert_new(commands(*orders)))
+
+
+async def cancel(
+    shared: SharedOrders, order_id: str, reason: str | None = "changed my mind"
+) -> CancelOutcome | None:
+    reader = PostgresReader(shared.database)
+    return await cancel_order(OrderId(order_id), reason, "trace", uow_of(shared), reader)
 
 
 async def find(shared: SharedOrders, *order_ids: str) -> dict[str, Order]:

@@ -9,17 +9,21 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from order_service.api.problems import order_conflict, order_not_found, problem_of
-from order_service.api.schemas import encode_order, parse_order
+from order_service.api.schemas import encode_order, encode_order_with_items, parse_order
+from order_service.api.waiting import NO_WAIT, Wait, asked_wait
 from order_service.application.create_orders import CreateOutcome, Creation
-from order_service.application.get_order import get_order
-from order_service.application.ports import CreateOrder, OrderIntake
+from order_service.application.get_order import get_order, get_order_with_items
+from order_service.application.ports import CreateOrder, FinalOrders, OrderIntake, OrderReader
 from order_service.domain.errors import InvalidOrder
-from order_service.domain.order import OrderId
+from order_service.domain.order import Order, OrderId, OrderSummary, Status
 from service_kit.errors import Unavailable
 from service_kit.group_commit import GroupCommit, Overloaded
 from service_kit.http.application import LOG_FIELDS
 from service_kit.http.body import read_body
+from service_kit.http.conditional import is_known
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.measured import MEASURED_AS
+from service_kit.http.query import read_query
 from service_kit.http.traced import span_of
 from service_kit.observability.subjects import about
 from service_kit.observability.trace_context import continued_trace
@@ -28,36 +32,59 @@ JSON = "application/json"
 
 
 def order_routes(
-    intake: GroupCommit[CreateOrder, CreateOutcome], orders: OrderIntake, random: Random
+    intake: GroupCommit[CreateOrder, CreateOutcome],
+    orders: OrderIntake,
+    reader: OrderReader,
+    final: FinalOrders,
+    random: Random,
 ) -> list[Route]:
-    """The routes of the API; `intake` commits concurrent requests together."""
+    """The routes of one order; `intake` commits concurrent requests together."""
 
     async def post_order(request: Request) -> Response:
         if intake.full:  # before the body is read: refusing must cost less than accepting
             raise problem_of(Overloaded())
+        traceparent, prefer = _headers(request)
+        asks = prefer is not None or request.scope["query_string"]
+        wait = asked_wait(request, prefer) if asks else NO_WAIT
         raw = await read_body(request)
         try:
-            traceparent = span_of(request) or continued_trace(request.headers.get("traceparent"), random)
+            traceparent = span_of(request) or continued_trace(traceparent, random)
             order = parse_order(raw)
             accepted_at = asyncio.get_running_loop().time()
             request.scope[LOG_FIELDS] = about("order_id", order.order_id, traceparent)
             command = CreateOrder(order=order, traceparent=traceparent, accepted_at=accepted_at)
-            outcome = await intake.submit(command)
+            if not wait.seconds:
+                return _created(await intake.submit(command))
+            request.scope[MEASURED_AS] = "/orders?wait"
+            return await _final_or_created(command, wait)
         except (InvalidOrder, Overloaded, Unavailable) as error:
             raise problem_of(error) from error
-        return _created(outcome)
+
+    async def _final_or_created(command: CreateOrder, wait: Wait) -> Response:
+        # Expected before it is there, so that its end cannot be missed.
+        with final.expecting(command.order.order_id) as its_end:
+            outcome = await intake.submit(command)
+            if outcome.creation is Creation.CONFLICT or outcome.order.status is not Status.PENDING:
+                return _created(outcome, wait)
+            await asyncio.wait({its_end}, timeout=wait.seconds)
+            return _created(outcome, wait, its_end.result() if its_end.done() else None)
 
     async def get_order_by_id(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
         traceparent = span_of(request) or request.headers.get("traceparent")
         request.scope[LOG_FIELDS] = about("order_id", order_id, traceparent)
+        expands = "expand" in read_query(request.scope, {"expand": _expand})
         try:
-            order = await get_order(order_id, orders)
+            order = await (get_order_with_items(order_id, orders) if expands else get_order(order_id, reader))
         except Unavailable as error:
             raise problem_of(error) from error
         if order is None:
             raise order_not_found(order_id)
-        return Response(encode_order(order), media_type=JSON)
+        headers = {"etag": f'W/"{order.version}"'}  # weak: a release may show more of the same version
+        if is_known(request.headers, headers["etag"]):
+            return Response(status_code=304, headers=headers)
+        body = encode_order_with_items(order) if isinstance(order, Order) else encode_order(order)
+        return Response(body, headers=headers, media_type=JSON)
 
     return [
         Route("/orders", Endpoint(post_order), methods=["POST"]),
@@ -65,14 +92,33 @@ def order_routes(
     ]
 
 
-def _created(outcome: CreateOutcome) -> Response:
+def _headers(request: Request) -> tuple[str | None, str | None]:
+    """`traceparent` and `prefer`, in one pass over all headers: each order pays for it."""
+    traceparent = prefer = None
+    for name, value in request.scope["headers"]:
+        if name == b"traceparent":
+            traceparent = value.decode("latin-1")
+        elif name == b"prefer":
+            prefer = value.decode("latin-1") if prefer is None else f"{prefer},{value.decode('latin-1')}"
+    return traceparent, prefer
+
+
+def _created(outcome: CreateOutcome, wait: Wait = NO_WAIT, final: OrderSummary | None = None) -> Response:
     order = outcome.order
     if outcome.creation is Creation.CONFLICT:
         raise order_conflict(order.order_id)
     headers = {"location": _location(order.order_id)}
     if outcome.creation is Creation.REPLAYED:
         headers["idempotent-replayed"] = "true"
-    return Response(encode_order(order), 201, headers=headers, media_type=JSON)
+    if wait.preferred:
+        headers["preference-applied"] = f"wait={wait.seconds}"
+    return Response(encode_order(final or order), 201, headers=headers, media_type=JSON)
+
+
+def _expand(text: str) -> str:
+    if text != "items":
+        raise ValueError("must be items")
+    return text
 
 
 def _location(order_id: str) -> str:

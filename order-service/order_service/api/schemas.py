@@ -8,7 +8,7 @@ import msgspec
 
 from order_service.application.order_timeline import Timeline
 from order_service.domain.errors import InvalidOrder, Violation
-from order_service.domain.order import ITEMS_MAX, Item, Order, new_order
+from order_service.domain.order import ITEMS_MAX, Item, Order, OrderSummary, new_order, text_violations
 
 
 class ItemBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -22,6 +22,10 @@ class OrderBody(msgspec.Struct, forbid_unknown_fields=True):
     order_id: str
     customer_id: str
     items: list[ItemBody]
+
+
+class CancelBody(msgspec.Struct, forbid_unknown_fields=True):
+    reason: str | None = None
 
 
 _typed = msgspec.json.Decoder(OrderBody, float_hook=Decimal)
@@ -49,17 +53,46 @@ def parse_order(raw: bytes) -> Order:
     return new_order(body.order_id, body.customer_id, items)
 
 
-def encode_order(order: Order) -> bytes:
-    return _encoder.encode(
-        {
-            "order_id": order.order_id,
-            "customer_id": order.customer_id,
-            "status": order.status,
-            "total_amount": order.total_amount,
-            "version": order.version,
-            "fail_reason": order.fail_reason,
-        }
-    )
+def parse_reason(raw: bytes) -> str | None:
+    """Why an order is to be cancelled, if that is told. Raises InvalidOrder."""
+    if not raw:
+        return None
+    try:
+        reason = msgspec.json.decode(raw, type=CancelBody).reason
+    except (*_UNREADABLE, msgspec.ValidationError) as error:
+        raise InvalidOrder([_unreadable(error)]) from error
+    violations = [] if reason is None else text_violations(("reason",), reason)
+    if violations:
+        raise InvalidOrder(violations)
+    return reason
+
+
+def encode_order(order: OrderSummary) -> bytes:
+    """The order as it is shown everywhere."""
+    return _encoder.encode(_shown(order))
+
+
+def encode_order_with_items(order: Order) -> bytes:
+    items = [{"sku": item.sku, "quantity": item.quantity, "price": item.price} for item in order.items]
+    return _encoder.encode(_shown(order) | {"items": items})
+
+
+def encode_page(orders: Sequence[OrderSummary], *, has_more: bool) -> bytes:
+    return _encoder.encode({"data": [_shown(order) for order in orders], "has_more": has_more})
+
+
+def _shown(order: OrderSummary) -> dict[str, object]:
+    return {
+        "order_id": order.order_id,
+        "customer_id": order.customer_id,
+        "status": order.status,
+        "total_amount": order.total_amount,
+        "version": order.version,
+        "fail_reason": order.fail_reason,
+        "cancel_reason": order.cancel_reason,
+        "created_at": order.created_at,
+        "updated_at": order.updated_at,
+    }
 
 
 def encode_timeline(timeline: Timeline) -> bytes:

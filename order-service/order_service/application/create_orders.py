@@ -40,7 +40,7 @@ async def create_orders(commands: Sequence[CreateOrder], intake: OrderIntake) ->
     }
     stored = await intake.find(seen_before) if seen_before else {}
     return [
-        CreateOutcome(Creation.CREATED, command.order)
+        CreateOutcome(Creation.CREATED, command.order.stored_at(created[command.order.order_id]))
         if command.order.order_id in created and command is first[command.order.order_id]
         else _compare(command.order, stored[command.order.order_id])
         for command in commands

@@ -16,7 +16,10 @@ WHOLE_WAY = (
     "answered",
     "applied",
 )
-"""The steps of every order that became final, in their order."""
+"""The steps of every order that was decided, in their order."""
+
+CANCELLED_WAY = ("accepted", "committed", "cancelled")
+"""Those of one that was cancelled, wherever it was at that moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,8 @@ async def order_timeline(
         return None
     theirs = await processor.history(order_id)
     steps = [*ours.before, *theirs.steps, *ours.after]
-    missing = [step for step in WHOLE_WAY if step not in {known.step for known in steps}]
+    way = CANCELLED_WAY if ours.order.status is Status.CANCELLED else WHOLE_WAY
+    missing = [step for step in way if step not in {known.step for known in steps}]
     is_final = ours.order.status is not Status.PENDING
     problems = [*ours.problems, *theirs.problems, *_standing_still(steps)]
     if is_final and missing and not theirs.problems:

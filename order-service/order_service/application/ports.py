@@ -1,11 +1,13 @@
 """What the use cases need from outside."""
 
+from asyncio import Future
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
-from order_service.domain.order import Order, OrderId, Status
+from order_service.domain.order import Order, OrderId, OrderSummary, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +25,8 @@ class CreateOrder:
 class OrderIntake(Protocol):
     """Orders by single statements, each its own transaction."""
 
-    async def insert_new(self, commands: Sequence[CreateOrder]) -> set[OrderId]:
-        """Insert the orders that are not there yet, each with its event `order.created`; return their ids.
+    async def insert_new(self, commands: Sequence[CreateOrder]) -> Mapping[OrderId, datetime]:
+        """Insert the orders that are not there yet, each with its event `order.created`; say when it was.
 
         All in one transaction; no two of `commands` may be of one id. Of several callers at once exactly one
         inserts an order. When this returns, an order that was there already can be found.
@@ -33,6 +35,58 @@ class OrderIntake(Protocol):
 
     async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, Order]:
         """The orders that exist, by id."""
+        ...
+
+
+class Place(NamedTuple):
+    """Where an order stands among all, in the order of their creation. It stays there for ever."""
+
+    created_at: datetime
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A part of the list: the orders between two places, both excluded, that fit what is asked for."""
+
+    above: Place
+    below: Place
+    customer_id: str | None = None
+    status: Status | None = None
+
+
+class OrderReader(Protocol):
+    """Stored orders, to be shown."""
+
+    async def summaries(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, OrderSummary]:
+        """The orders that exist, by id."""
+        ...
+
+    async def final(self, order_ids: Collection[OrderId]) -> Sequence[OrderSummary]:
+        """Those of the orders that are not pending any more."""
+        ...
+
+    async def place(self, order_id: OrderId) -> Place | None:
+        """Where the order stands; None when there is no such order."""
+        ...
+
+    async def newest(self, span: Span, limit: int) -> Sequence[OrderSummary]:
+        """Up to `limit` orders of the span from its upper end on, the newest first. Bounded work, always."""
+        ...
+
+    async def oldest(self, span: Span, limit: int) -> Sequence[OrderSummary]:
+        """The same from its lower end on, the oldest first."""
+        ...
+
+
+class FinalOrders(Protocol):
+    """Tells of orders that become final, in this process or another."""
+
+    def expecting(self, order_id: OrderId) -> AbstractContextManager["Future[OrderSummary | None]"]:
+        """Within this block the future gets the order when it becomes final, or None when nobody will tell.
+
+        Orders that became final before are seen too, if a little later.
+        """
         ...
 
 
@@ -73,6 +127,10 @@ class Orders(Protocol):
         """Move each order that is pending, and older than its result, to the result; return those moved."""
         ...
 
+    async def cancel(self, order_id: OrderId, reason: str | None) -> OrderSummary | None:
+        """Cancel the order if it is pending, and return it as it is then; None when it is not."""
+        ...
+
     async def take_overdue(self, limit: int, *, after_seconds: float) -> Sequence[Order]:
         """Up to `limit` orders that are pending for `after_seconds`, and whose event is not in the outbox.
 
@@ -84,6 +142,9 @@ class Orders(Protocol):
 class Outbox(Protocol):
     async def add(self, commands: Sequence[CreateOrder]) -> None:
         """Write an event `order.created` for each with this transaction."""
+
+    async def add_cancelled(self, order: OrderSummary, traceparent: str) -> None:
+        """Write the event `order.cancelled` with this transaction."""
 
 
 class UnitOfWork(Protocol):

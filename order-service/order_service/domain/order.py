@@ -1,7 +1,8 @@
 """An order: what was ordered, and how far it has come."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import NewType
@@ -21,6 +22,7 @@ class Status(StrEnum):
     PENDING = "pending"
     DONE = "done"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +35,45 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """`version` grows by one with each change of state; `fail_reason` is given exactly when failed."""
+class OrderSummary:
+    """An order without its items.
+
+    `version` grows by one with each change of state; `fail_reason` is given exactly when failed, and
+    `cancel_reason` only when cancelled. The times are the database's, None before it is stored; they say
+    nothing about whether two orders are equal.
+    """
 
     order_id: OrderId
     customer_id: str
-    items: tuple[Item, ...]
     total_amount: Decimal
     status: Status = Status.PENDING
     version: int = 1
     fail_reason: str | None = None
+    cancel_reason: str | None = None
+    created_at: datetime | None = field(default=None, compare=False)
+    updated_at: datetime | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(OrderSummary):
+    """An order with everything that was ordered."""
+
+    items: tuple[Item, ...]
 
     def same_content(self, other: "Order") -> bool:
         """Whether both ask for the same things for the same customer, whatever became of them since."""
         return self.customer_id == other.customer_id and self.items == other.items
+
+    def stored_at(self, moment: datetime) -> "Order":
+        """This new order, once it is stored. Spelled out: `replace` takes four times as long."""
+        return Order(
+            order_id=self.order_id,
+            customer_id=self.customer_id,
+            items=self.items,
+            total_amount=self.total_amount,
+            created_at=moment,
+            updated_at=moment,
+        )
 
 
 def new_order(order_id: str, customer_id: str, items: Sequence[Item]) -> Order:
@@ -55,8 +82,8 @@ def new_order(order_id: str, customer_id: str, items: Sequence[Item]) -> Order:
     Raises InvalidOrder with all violations; of too many items only the allowed number is looked at.
     """
     violations = [
-        *_text_violations(("order_id",), order_id),
-        *_text_violations(("customer_id",), customer_id),
+        *text_violations(("order_id",), order_id),
+        *text_violations(("customer_id",), customer_id),
     ]
     if "/" in order_id:
         violations.append(Violation(("order_id",), "must not contain '/'"))
@@ -74,7 +101,7 @@ def new_order(order_id: str, customer_id: str, items: Sequence[Item]) -> Order:
 
 
 def _item_violations(index: int, item: Item) -> list[Violation]:
-    violations = _text_violations(("items", index, "sku"), item.sku)
+    violations = text_violations(("items", index, "sku"), item.sku)
     if not 1 <= item.quantity <= QUANTITY_MAX:
         violations.append(Violation(("items", index, "quantity"), f"must be from 1 to {QUANTITY_MAX}"))
     if problem := price_problem(item.price):
@@ -82,7 +109,8 @@ def _item_violations(index: int, item: Item) -> list[Violation]:
     return violations
 
 
-def _text_violations(location: tuple[str | int, ...], text: str) -> list[Violation]:
+def text_violations(location: tuple[str | int, ...], text: str) -> list[Violation]:
+    """What keeps `text` from being an id, or a line of words; nothing when it can be one."""
     if not 1 <= len(text) <= TEXT_LENGTH_MAX:
         return [Violation(location, f"must have 1 to {TEXT_LENGTH_MAX} characters")]
     if not text.isprintable() and any(category(character) == "Cc" for character in text):

@@ -12,7 +12,7 @@ from service_kit.postgres.whereabouts import TO_THE_END, WaitsFor, whereabouts
 from service_kit.whereabouts import Halt, Publication
 
 FIND = f"""
-SELECT {COLUMNS}, created_at, updated_at, reemitted_at, accepted_at, accepted_by, applied_by
+SELECT {COLUMNS}, reemitted_at, accepted_at, accepted_by, applied_by
 FROM orders WHERE order_id = $1
 """
 
@@ -49,15 +49,17 @@ class PostgresOrderHistories:
                 waits_for=self._waits_for,
             )
         created = [halt for halt in found.halts if halt.detail["event_type"] == ORDER_CREATED]
-        processed = [halt for halt in found.halts if halt not in created]
+        others = [halt for halt in found.halts if halt not in created]
+        told = [one for one in found.publications if one.event_type == ORDER_CREATED]
+        told_of_end = [one for one in found.publications if one not in told]
         return OrderHistory(
             order=to_order(record),
             before=[
                 *self._stored(record),
-                *self._published(found.publications),
+                *self._published(told),
                 *map(self._halted, created),
             ],
-            after=[*map(self._halted, processed), *self._applied(record)],
+            after=[*map(self._halted, others), *self._ended(record), *self._published(told_of_end)],
             problems=found.problems,
         )
 
@@ -76,8 +78,15 @@ class PostgresOrderHistories:
     def _halted(self, halt: Halt) -> Step:
         return Step(step=halt.step, at=halt.at, by=None, service=self._service, detail=halt.detail)
 
-    def _applied(self, record: Record) -> Iterator[Step]:
-        if record["status"] != "pending":
-            detail = {name: record[name] for name in ("status", "fail_reason", "version")}
-            at, by = record["updated_at"], record["applied_by"]
-            yield Step(step="applied", at=at, by=by, service=self._service, detail=detail)
+    def _ended(self, record: Record) -> Iterator[Step]:
+        if record["status"] == "pending":
+            return
+        cancelled = record["status"] == "cancelled"
+        names = ("cancel_reason", "version") if cancelled else ("status", "fail_reason", "version")
+        yield Step(
+            step="cancelled" if cancelled else "applied",
+            at=record["updated_at"],
+            by=record["applied_by"],
+            service=self._service,
+            detail={name: record[name] for name in names},
+        )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from order_service.application.ports import CreateOrder
 from order_service.domain.order import Order, OrderId
@@ -26,12 +27,12 @@ WITH input AS (
            now() - accepted_seconds_ago * interval '1 s', $8::text
     FROM input ORDER BY order_id COLLATE "C"
     ON CONFLICT (order_id) DO NOTHING
-    RETURNING order_id
+    RETURNING order_id, created_at
 ), emitted AS (
     INSERT INTO outbox (event_type, payload, traceparent)
     SELECT 'order.created', payload::jsonb, traceparent FROM input JOIN created USING (order_id)
 )
-SELECT order_id FROM created
+SELECT order_id, created_at FROM created
 """
 
 FIND = f"SELECT {COLUMNS} FROM orders WHERE order_id = ANY ($1::text[])"
@@ -48,7 +49,7 @@ class PostgresIntake:
         self._wakeup = wakeup
         self._metrics = metrics
 
-    async def insert_new(self, commands: Sequence[CreateOrder]) -> set[OrderId]:
+    async def insert_new(self, commands: Sequence[CreateOrder]) -> Mapping[OrderId, datetime]:
         orders = [command.order for command in commands]
         items = [encode_items(order.items) for order in orders]
         events = [order_created(command, encoded) for command, encoded in zip(commands, items, strict=True)]
@@ -68,7 +69,7 @@ class PostgresIntake:
         if created:
             self._wakeup.notify()
             self._metrics.count_created(len(created))
-        return {record["order_id"] for record in created}
+        return {record["order_id"]: record["created_at"] for record in created}
 
     async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, Order]:
         async with self._database.connection() as connection:

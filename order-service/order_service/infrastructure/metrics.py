@@ -12,7 +12,7 @@ _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 90
 
 class OrderMetrics(Metrics):
     def __init__(self) -> None:
-        super().__init__(publishes=["order.created"])
+        super().__init__(publishes=["order.created", "order.cancelled"])
         self.flow = FlowMeter()
         self.orders_created = Counter(
             "orders_created", "Orders accepted, without repetitions.", registry=self.registry
@@ -25,6 +25,9 @@ class OrderMetrics(Metrics):
             "From an order's creation to its final status.",
             buckets=_SECONDS,
             registry=self.registry,
+        )
+        self.orders_cancelled = Counter(
+            "orders_cancelled", "Pending orders that a client cancelled.", registry=self.registry
         )
         self.orders_reemitted = Counter(
             "orders_reemitted",

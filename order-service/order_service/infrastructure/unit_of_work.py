@@ -3,10 +3,11 @@
 from collections.abc import Collection, Sequence
 
 from order_service.application.ports import CreateOrder, Finished, ProcessedOrder
-from order_service.domain.order import Order, OrderId, Status
-from order_service.infrastructure.events import order_created
-from order_service.infrastructure.rows import COLUMNS, to_order
+from order_service.domain.order import Order, OrderId, OrderSummary, Status
+from order_service.infrastructure.events import order_cancelled, order_created
+from order_service.infrastructure.rows import COLUMNS, SUMMARY_COLUMNS, to_order, to_summary
 from service_kit.lifecycle import Wakeup
+from service_kit.outbox import OutboxEvent
 from service_kit.postgres.database import Connection, Database
 from service_kit.postgres.inbox import PostgresInbox
 from service_kit.postgres.outbox import add_to_outbox
@@ -28,6 +29,14 @@ WHERE orders.order_id = result.order_id AND orders.status || '' = 'pending'
   AND orders.version < result.version
 RETURNING orders.order_id, orders.status,
     extract(epoch FROM clock_timestamp() - orders.created_at)::float8 AS seconds
+"""
+
+# The same guard from the other side: of this and FINISH the second waits for the first, and moves nothing.
+CANCEL = f"""
+UPDATE orders
+SET status = 'cancelled', cancel_reason = $2, version = version + 1, updated_at = now(), applied_by = $3
+WHERE order_id = $1 AND status || '' = 'pending'
+RETURNING {SUMMARY_COLUMNS}
 """
 
 # Orders younger than the oldest waiting event may have theirs still in the outbox: those are not overdue but
@@ -95,6 +104,10 @@ class PostgresOrders:
             for record in records
         ]
 
+    async def cancel(self, order_id: OrderId, reason: str | None) -> OrderSummary | None:
+        record = await self._connection.fetchrow(CANCEL, order_id, reason, self._instance)
+        return to_summary(record) if record else None
+
     async def take_overdue(self, limit: int, *, after_seconds: float) -> Sequence[Order]:
         return [
             to_order(record) for record in await self._connection.fetch(TAKE_OVERDUE, limit, after_seconds)
@@ -110,5 +123,11 @@ class PostgresOrderOutbox:
 
     async def add(self, commands: Sequence[CreateOrder]) -> None:
         if commands:
-            await add_to_outbox(self._connection, [order_created(command) for command in commands])
-            self.written = True
+            await self._write([order_created(command) for command in commands])
+
+    async def add_cancelled(self, order: OrderSummary, traceparent: str) -> None:
+        await self._write([order_cancelled(order, traceparent)])
+
+    async def _write(self, events: Sequence[OutboxEvent]) -> None:
+        await add_to_outbox(self._connection, events)
+        self.written = True

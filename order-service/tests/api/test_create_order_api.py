@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +31,14 @@ ORDER = {
     "total_amount": 2401.1,
     "version": 1,
     "fail_reason": None,
+    "cancel_reason": None,
 }
+
+
+def untimed(response: httpx.Response) -> dict[str, Any]:
+    """The order in an answer, without its times."""
+    order: dict[str, Any] = response.json()
+    return {name: value for name, value in order.items() if name not in ("created_at", "updated_at")}
 
 
 async def rows(connection: asyncpg.Connection) -> tuple[int, int]:
@@ -60,8 +68,19 @@ async def test_a_new_order_is_created_and_its_event_is_stored_with_it(
     assert response.headers["content-type"] == "application/json"
     assert response.headers["location"] == "/orders/o-1"
     assert "idempotent-replayed" not in response.headers
-    assert response.json() == ORDER
+    assert untimed(response) == ORDER
     assert await rows(connection) == (1, 1)
+
+
+async def test_an_order_tells_when_it_was_created_and_changed(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    order = (await client.post("/orders", json=BODY)).json()
+
+    created_at = await connection.fetchval("SELECT created_at FROM orders")
+    assert order["created_at"].endswith("Z")
+    assert datetime.fromisoformat(order["created_at"]) == created_at
+    assert order["updated_at"] == order["created_at"]
 
 
 async def test_the_same_order_again_is_replayed_and_makes_no_second_event(
@@ -86,7 +105,7 @@ async def test_the_same_order_again_is_answered_as_it_stands_now(
 
     again = await client.post("/orders", json=BODY)
 
-    assert again.json() == ORDER | {"status": "failed", "version": 2, "fail_reason": "Too fatty food"}
+    assert untimed(again) == ORDER | {"status": "failed", "version": 2, "fail_reason": "Too fatty food"}
 
 
 async def test_the_same_order_with_numbers_spelled_otherwise_is_replayed(client: httpx.AsyncClient) -> None:
@@ -238,7 +257,7 @@ async def test_a_body_that_comes_in_small_chunks_is_read_as_a_whole(client: http
         for byte in json.dumps(BODY).encode():
             yield bytes([byte])
 
-    assert (await client.post("/orders", content=chunks())).json() == ORDER
+    assert untimed(await client.post("/orders", content=chunks())) == ORDER
 
 
 async def test_the_trace_of_the_request_goes_on_in_the_event(

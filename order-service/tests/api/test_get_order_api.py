@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import quote
 
+import asyncpg
 import httpx
 
 IDS = [
@@ -25,6 +26,8 @@ IDS = [
     "{order_id}",
     "\\",
     "health",
+    "bulk",
+    "cancel",
     "x" * 255,
     "я" * 255,
 ]
@@ -86,15 +89,57 @@ async def test_head_answers_as_get_without_a_body(client: httpx.AsyncClient) -> 
     assert (missing.status_code, missing.content) == (404, b"")
 
 
+async def test_an_order_that_the_client_knows_already_is_not_told_again(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await client.post("/orders", json=body("o-1"))
+    first = await client.get("/orders/o-1")
+    known = {"if-none-match": first.headers["etag"]}
+
+    again, head = (
+        await client.get("/orders/o-1", headers=known),
+        await client.head("/orders/o-1", headers=known),
+    )
+    await connection.execute("UPDATE orders SET status = 'done', version = 2")
+    changed = await client.get("/orders/o-1", headers=known)
+
+    for response in (again, head):
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["etag"] == first.headers["etag"]
+        assert "content-type" not in response.headers
+    assert (changed.status_code, changed.json()["status"]) == (200, "done")
+    assert changed.headers["etag"] != first.headers["etag"]
+
+
+async def test_an_order_that_does_not_exist_is_not_known(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/orders/o-1", headers={"if-none-match": "*"})).status_code == 404
+
+
+async def test_the_items_are_shown_when_they_are_asked_for(client: httpx.AsyncClient) -> None:
+    items = [
+        {"sku": "🍕", "quantity": 3, "price": 0.1},
+        {"sku": "a", "quantity": 1, "price": 999999999999.9999},
+    ]
+    created = (await client.post("/orders", json=body("o-1") | {"items": items})).json()
+
+    response = await client.get("/orders/o-1?expand=items")
+
+    assert response.json() == created | {"items": items}
+    assert b"999999999999.9999" in response.content
+    assert (await client.get("/orders/o-1")).json() == created
+    assert (await client.get("/orders/o-2?expand=items")).status_code == 404
+
+
 async def test_a_method_that_a_path_does_not_know_is_a_405_that_names_those_it_knows(
     client: httpx.AsyncClient,
 ) -> None:
     for method, path, allowed in [
-        ("GET", "/orders", "POST"),
-        ("HEAD", "/orders", "POST"),
-        ("OPTIONS", "/orders", "POST"),
-        ("PUT", "/orders", "POST"),
-        ("PROPFIND", "/orders", "POST"),
+        ("OPTIONS", "/orders", "GET, HEAD, POST"),
+        ("PUT", "/orders", "GET, HEAD, POST"),
+        ("PROPFIND", "/orders", "GET, HEAD, POST"),
+        ("DELETE", "/orders/bulk", "GET, HEAD, POST"),
+        ("GET", "/orders/o-1/cancel", "POST"),
+        ("HEAD", "/orders/o-1/cancel", "POST"),
         ("POST", "/orders/o-1", "GET, HEAD"),
         ("DELETE", "/orders/o-1", "GET, HEAD"),
         ("OPTIONS", "/orders/o-1", "GET, HEAD"),

@@ -1,6 +1,7 @@
 """Lines about a request that failed by a defect."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from random import Random
 
 import httpx
@@ -8,8 +9,9 @@ from structlog.testing import capture_logs
 
 from order_service.api.routes import order_routes
 from order_service.application.create_orders import CreateOutcome
-from order_service.application.ports import CreateOrder, OrderIntake
-from order_service.domain.order import Order, OrderId
+from order_service.application.ports import CreateOrder, OrderIntake, OrderReader, Place, Span
+from order_service.domain.order import Order, OrderId, OrderSummary
+from order_service.infrastructure.order_watch import OrderWatch
 from service_kit.group_commit import GroupCommit
 from service_kit.http.application import application
 from service_kit.observability.metrics import Metrics
@@ -17,11 +19,26 @@ from service_kit.observability.metrics import Metrics
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
 
-class BrokenIntake(OrderIntake):
-    async def insert_new(self, commands: Sequence[CreateOrder]) -> set[OrderId]:
+class Broken(OrderIntake, OrderReader):
+    async def insert_new(self, commands: Sequence[CreateOrder]) -> Mapping[OrderId, datetime]:
         raise ZeroDivisionError
 
     async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, Order]:
+        raise ZeroDivisionError
+
+    async def summaries(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, OrderSummary]:
+        raise ZeroDivisionError
+
+    async def final(self, order_ids: Collection[OrderId]) -> Sequence[OrderSummary]:
+        raise ZeroDivisionError
+
+    async def place(self, order_id: OrderId) -> Place | None:
+        raise ZeroDivisionError
+
+    async def newest(self, span: Span, limit: int) -> Sequence[OrderSummary]:
+        raise ZeroDivisionError
+
+    async def oldest(self, span: Span, limit: int) -> Sequence[OrderSummary]:
         raise ZeroDivisionError
 
 
@@ -29,7 +46,9 @@ async def test_a_failed_request_is_logged_with_order_and_trace() -> None:
     async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
         raise ZeroDivisionError
 
-    app = application(order_routes(GroupCommit(commit), BrokenIntake(), Random(1)), metrics=Metrics())
+    broken = Broken()
+    routes = order_routes(GroupCommit(commit), broken, broken, OrderWatch(broken), Random(1))
+    app = application(routes, metrics=Metrics())
     order = {"order_id": "o-1", "customer_id": "c", "items": [{"sku": "s", "quantity": 1, "price": 1}]}
     headers = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
     async with httpx.AsyncClient(

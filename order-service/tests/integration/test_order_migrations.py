@@ -3,11 +3,15 @@
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from order_service.main import MIGRATIONS
+from service_kit.errors import DatabaseUnavailable
+from service_kit.testing.eventually import eventually
 
 SERVICE_FOLDER = Path(__file__).parents[2]
 TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1"
@@ -68,3 +72,127 @@ async def test_several_that_migrate_an_empty_database_at_once_agree(own_dsn: str
     await asyncio.gather(*(MIGRATIONS.upgrade(own_dsn) for _ in range(3)))
 
     assert await tables(own_dsn) == before
+
+
+VALID = """
+SELECT indexrelid::regclass::text AS name, indisvalid AS valid
+FROM pg_index WHERE indrelid = 'orders'::regclass ORDER BY 1
+"""
+BUILDS = "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = 'orders'::regclass"
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+INDEXES = ["orders_final", "orders_of_customer", "orders_pending", "orders_pkey"]
+INSERT = "INSERT INTO orders (order_id, customer_id, items, amount) VALUES ($1, 'c', '[]', 1)"
+
+
+@pytest.fixture
+async def at_first_revision(own_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A database as the first release left it, with two orders, and a connection to it."""
+    await alembic(own_dsn, "downgrade", "order_0001")
+    connection = await asyncpg.connect(own_dsn)
+    for order_id in ("o-1", "o-2"):
+        await connection.execute(INSERT, order_id)
+    yield connection
+    connection.terminate()
+
+
+async def is_building(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval(BUILDS))
+
+
+async def indexes(connection: asyncpg.Connection) -> list[str]:
+    records = await connection.fetch(VALID)
+    assert all(record["valid"] for record in records)
+    return [record["name"] for record in records]
+
+
+async def test_an_index_that_a_broken_attempt_left_is_built_anew(
+    own_dsn: str, at_first_revision: asyncpg.Connection
+) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await at_first_revision.execute("CREATE UNIQUE INDEX CONCURRENTLY orders_final ON orders (status)")
+    assert {record["valid"] for record in await at_first_revision.fetch(VALID)} == {True, False}
+
+    await MIGRATIONS.upgrade(own_dsn)
+
+    assert await indexes(at_first_revision) == INDEXES
+
+
+async def test_a_migration_that_broke_off_before_its_end_runs_again(
+    own_dsn: str, at_first_revision: asyncpg.Connection
+) -> None:
+    await MIGRATIONS.upgrade(own_dsn)
+    await at_first_revision.execute("UPDATE alembic_version SET version_num = 'order_0001'")
+
+    await MIGRATIONS.upgrade(own_dsn)
+
+    assert await indexes(at_first_revision) == INDEXES
+
+
+async def test_orders_are_written_while_the_indexes_are_built(
+    own_dsn: str, at_first_revision: asyncpg.Connection
+) -> None:
+    """The build waits for a transaction that began before it, and nobody waits for the build."""
+    other = await asyncpg.connect(own_dsn)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute(INSERT, "in a transaction")
+    upgrading = asyncio.create_task(MIGRATIONS.upgrade(own_dsn))
+    # The lock for the new columns is not to be had meanwhile: it is given up, and nobody queues up behind it.
+    with pytest.raises(DatabaseUnavailable, match="lock timeout"):
+        await upgrading
+    await at_first_revision.execute(INSERT, "after a lock that was not to be had")
+    await transaction.commit()
+
+    transaction = other.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await other.fetch("SELECT 1")
+    upgrading = asyncio.create_task(MIGRATIONS.upgrade(own_dsn))
+    await eventually(lambda: is_building(at_first_revision))
+    await at_first_revision.execute(INSERT, "while it is built")
+    assert await at_first_revision.execute("UPDATE orders SET status = 'done'") == "UPDATE 5"
+    await transaction.commit()
+    await upgrading
+    await other.close()
+
+    assert await indexes(at_first_revision) == INDEXES
+    assert await at_first_revision.fetchval("SELECT count(*) FROM orders WHERE status = 'done'") == 5
+
+
+async def test_several_may_migrate_while_an_index_is_built(
+    own_dsn: str, at_first_revision: asyncpg.Connection
+) -> None:
+    """Those who wait for their turn are nothing that the build would have to wait for."""
+    other = await asyncpg.connect(own_dsn)
+    transaction = other.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await other.fetch("SELECT 1")
+    ours = asyncio.create_task(MIGRATIONS.upgrade(own_dsn))
+    await eventually(lambda: is_building(at_first_revision))
+    theirs = asyncio.create_task(alembic(own_dsn, "upgrade", "head"))
+
+    async def another_waits() -> bool:
+        return bool(await at_first_revision.fetchval(SESSIONS) == 4)
+
+    await eventually(another_waits)
+    await transaction.commit()
+    await asyncio.gather(ours, theirs)
+    await other.close()
+
+    assert await indexes(at_first_revision) == INDEXES
+
+
+async def test_a_cancelled_order_survives_the_way_back_as_a_failed_one(
+    own_dsn: str, at_first_revision: asyncpg.Connection
+) -> None:
+    await MIGRATIONS.upgrade(own_dsn)
+    cancel = "UPDATE orders SET status = 'cancelled', cancel_reason = $1, version = 2 WHERE order_id = $2"
+    await at_first_revision.execute(cancel, "changed my mind", "o-1")
+    await at_first_revision.execute(cancel, None, "o-2")
+
+    await alembic(own_dsn, "downgrade", "order_0001")
+
+    rows = await at_first_revision.fetch("SELECT order_id, status, fail_reason FROM orders ORDER BY 1")
+    assert [tuple(row) for row in rows] == [
+        ("o-1", "failed", "changed my mind"),
+        ("o-2", "failed", "cancelled"),
+    ]

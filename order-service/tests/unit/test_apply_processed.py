@@ -19,7 +19,7 @@ from order_service.application.ports import (
     UnitOfWork,
 )
 from order_service.application.reemit_pending import reemit_pending
-from order_service.domain.order import Item, Order, OrderId, Status, new_order
+from order_service.domain.order import Item, Order, OrderId, OrderSummary, Status, new_order
 
 
 class Broken(Exception):
@@ -91,12 +91,18 @@ class UnitOfWorkInMemory(UnitOfWork, Inbox, Orders, Outbox):
             )
         return [Finished(order_id=result.order_id, status=result.status, seconds=0.5) for result in moving]
 
+    async def cancel(self, order_id: OrderId, reason: str | None) -> OrderSummary | None:
+        raise NotImplementedError
+
     async def take_overdue(self, limit: int, *, after_seconds: float) -> Sequence[Order]:
         assert after_seconds == 300.0
         return self.overdue[:limit]
 
     async def add(self, commands: Sequence[CreateOrder]) -> None:
         self._step("add").events += commands
+
+    async def add_cancelled(self, order: OrderSummary, traceparent: str) -> None:
+        raise NotImplementedError
 
     def _step(self, name: str) -> Tables:
         assert self._changed is not None, "no transaction is running"

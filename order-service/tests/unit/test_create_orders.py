@@ -2,12 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from order_service.application.create_orders import CreateOutcome, Creation, create_orders
-from order_service.application.get_order import get_order
+from order_service.application.get_order import get_order_with_items
 from order_service.application.ports import CreateOrder, OrderIntake
 from order_service.domain.order import Item, Order, OrderId, Status, new_order
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 class IntakeInMemory(OrderIntake):
@@ -19,13 +22,13 @@ class IntakeInMemory(OrderIntake):
         self.inserted: list[CreateOrder] = []
         self.lookups = 0
 
-    async def insert_new(self, commands: Sequence[CreateOrder]) -> set[OrderId]:
+    async def insert_new(self, commands: Sequence[CreateOrder]) -> Mapping[OrderId, datetime]:
         assert len({command.order.order_id for command in commands}) == len(commands)
         self.stored |= {order.order_id: order for order in self.late}
         new = [command for command in commands if command.order.order_id not in self.stored]
         self.stored |= {command.order.order_id: command.order for command in new}
         self.inserted += new
-        return {command.order.order_id for command in new}
+        return {command.order.order_id: NOW for command in new}
 
     async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, Order]:
         self.lookups += 1
@@ -48,6 +51,13 @@ async def test_a_new_order_is_created() -> None:
     ]
     assert intake.inserted == commands(an_order("o-1"))
     assert intake.lookups == 0
+
+
+async def test_a_new_order_tells_when_it_was_created() -> None:
+    [outcome] = await create_orders(commands(an_order("o-1")), IntakeInMemory())
+
+    assert (outcome.order.created_at, outcome.order.updated_at) == (NOW, NOW)
+    assert outcome.order == an_order("o-1")
 
 
 async def test_the_same_order_again_is_replayed_as_it_stands_now() -> None:
@@ -129,5 +139,5 @@ async def test_the_outcomes_come_in_the_order_of_the_commands() -> None:
 async def test_an_order_is_looked_up_by_its_id() -> None:
     intake = IntakeInMemory(an_order("o-1"))
 
-    assert await get_order(OrderId("o-1"), intake) == an_order("o-1")
-    assert await get_order(OrderId("o-2"), intake) is None
+    assert await get_order_with_items(OrderId("o-1"), intake) == an_order("o-1")
+    assert await get_order_with_items(OrderId("o-2"), intake) is None

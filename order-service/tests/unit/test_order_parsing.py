@@ -285,7 +285,7 @@ def test_an_order_is_written_with_exact_numbers() -> None:
 
     assert written == (
         b'{"order_id":"o-1","customer_id":"c-1","status":"pending","total_amount":999999999999.9999,'
-        b'"version":1,"fail_reason":null}'
+        b'"version":1,"fail_reason":null,"cancel_reason":null,"created_at":null,"updated_at":null}'
     )
 
 

@@ -6,6 +6,9 @@ from time import perf_counter
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+MEASURED_AS = "service_kit.measured_as"
+"""Of a request's scope: what it is counted as instead of its route, such as `/orders?wait`."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_WENT_AWAY = 499
 
@@ -13,8 +16,9 @@ _CLIENT_WENT_AWAY = 499
 class Measured:
     """Observes `duration`, in seconds, from the request's head to the end of the answer.
 
-    The route is its template (`/orders/{order_id}`), or `unmatched`; methods that HTTP does not know are
-    `OTHER`: clients cannot make new label values. A request that was never answered has the status 499.
+    The route is its template (`/orders/{order_id}`), what the handler calls it, or `unmatched`; methods that
+    HTTP does not know are `OTHER`: clients cannot make new label values. A request that was never answered
+    has the status 499.
     """
 
     def __init__(self, app: ASGIApp, duration: Histogram) -> None:
@@ -42,7 +46,8 @@ class Measured:
             self._observe(scope, status, perf_counter() - started)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
-        key = (scope["method"], getattr(scope.get("route"), "path", "unmatched"), status)
+        route: str = scope.get(MEASURED_AS, "") or getattr(scope.get("route"), "path", "unmatched")
+        key = (scope["method"], route, status)
         observe = self._observers.get(key)
         if observe is None:
             observe = self._observer(*key)

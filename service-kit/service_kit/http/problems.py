@@ -27,7 +27,7 @@ class Problem(Exception):
 
     `error_type` is a stable word for programs (`OrderConflict`); the title is made of it, and the `type` is a
     URN that ends in it. `detail` is for people and must not tell internals. `retry_after_seconds` becomes a
-    header, in whole seconds.
+    header, in whole seconds. `members` are further members of the body, of this kind of problem alone.
     """
 
     def __init__(
@@ -39,12 +39,14 @@ class Problem(Exception):
         errors: Sequence[FieldError] = (),
         retry_after_seconds: int | None = None,
         headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.error_type = error_type
         self.detail = detail
         self.errors = errors
+        self.members = members
         self.headers = dict(headers or {})
         if retry_after_seconds is not None:
             self.headers["retry-after"] = str(retry_after_seconds)
@@ -76,14 +78,19 @@ def problem_body(problem: Problem, instance: str) -> bytes:
         error_type=problem.error_type,
         errors=[_encodable_error(error) for error in problem.errors] or msgspec.UNSET,
     )
+    if problem.members:
+        return msgspec.json.encode(msgspec.to_builtins(body) | problem.members)
     return msgspec.json.encode(body)
 
 
 def problem_response(problem: Problem, scope: Scope) -> Response:
-    raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-    instance = quote(raw_path.decode("latin-1"), safe=_URI_CHARACTERS)
-    body = problem_body(problem, instance)
+    body = problem_body(problem, instance_of(scope))
     return Response(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def instance_of(scope: Scope) -> str:
+    raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
+    return quote(raw_path.decode("latin-1"), safe=_URI_CHARACTERS)
 
 
 def _encodable_error(error: FieldError) -> FieldError:

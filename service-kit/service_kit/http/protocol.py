@@ -24,7 +24,7 @@ class HttpLimits:
     head_bytes_max: int = 65_536
     head_seconds_max: float = 10.0
     keep_alive_seconds: int = 30
-    dropped_bytes_max: int = 16_777_216
+    dropped_bytes_max: int = 67_108_864
     dropped_seconds_max: float = 10.0
     backlog: int = 2048
 

@@ -29,7 +29,7 @@ _CONNECT_TIMEOUT_SECONDS = 5.0
 # Our statements find rows by an index. Of a table that is new the planner does not know that it will grow: it
 # would keep a prepared plan that reads the whole of it for every batch, until the next ANALYZE. Compiling a
 # plan takes longer than any of our statements runs, but the price of what is off makes it look worth while.
-_PLANS_BY_INDEX = {
+PLANS_BY_INDEX = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -62,7 +62,7 @@ class Database:
             max_size=connections_max,
             timeout=_CONNECT_TIMEOUT_SECONDS,
             command_timeout=command_timeout_seconds,
-            server_settings={"application_name": application_name, **_PLANS_BY_INDEX},
+            server_settings={"application_name": application_name, **PLANS_BY_INDEX},
             reset=_no_reset,
         )
 

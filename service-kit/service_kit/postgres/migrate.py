@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
 import asyncpg
-from alembic import command, context
+from alembic import command, context, op
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, text
@@ -20,6 +23,7 @@ from service_kit.postgres.database import hosts, outages, plain_dsn
 
 # Any number, the same in all that migrate one database: the second waits until the first has finished.
 _LOCK = 0x6F72646572
+_LOCK_POLL_SECONDS = 0.1
 
 # Alembic keeps the environment that it runs in globals: two services in one process take turns.
 _one_at_a_time = Lock()
@@ -141,8 +145,35 @@ async def _migrate(dsn: str | None) -> None:
 
 
 def _migrate_locked(connection: Connection) -> None:
-    """All in one transaction: the schema is either the old one or the new one."""
-    context.configure(connection=connection)
+    """One process at a time. Each revision is a transaction, so that the schema is that of one of them.
+
+    The lock is the session's, and outlives the transactions in between. It is asked for again and again: a
+    statement that waits for it would be waited for by CREATE INDEX CONCURRENTLY of the one who has it.
+    """
+    while not connection.execute(text(f"SELECT pg_try_advisory_lock({_LOCK})")).scalar():
+        connection.rollback()
+        time.sleep(_LOCK_POLL_SECONDS)
+    connection.rollback()
+    context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         context.run_migrations()
+
+
+@contextmanager
+def outside_of_transactions() -> Iterator[None]:
+    """Within this block of a revision each statement is a transaction of its own.
+
+    What the revision did before is committed. When it fails here it runs again from its beginning, and must
+    be fit for that.
+    """
+    with op.get_context().autocommit_block():
+        yield
+
+
+def build_index(name: str, definition: str) -> None:
+    """Build an index while the table is read and written, outside of transactions.
+
+    One of that name is what a broken attempt has left, and perhaps not valid: it is built anew.
+    """
+    op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+    op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {definition}")

@@ -175,3 +175,40 @@ async def test_a_flush_waits_to_be_admitted_and_items_gather_meanwhile(virtual_t
     await asyncio.gather(*(group.submit(number) for number in range(4)))
     assert commits.batches == [[0, 1, 2, 3]]
     assert virtual_time.seconds == 6
+
+
+async def test_many_at_once_wait_for_room_instead_of_being_refused(virtual_time: VirtualTime) -> None:
+    commits = Commits()
+    group = GroupCommit(commits, batch_max=2, flushes_max=1, waiting_max=2)
+    results = await group.submit_all(range(9))
+    assert results == [f"committed {number}" for number in range(9)]
+    assert [item for batch in commits.batches for item in batch] == list(range(9))
+
+
+async def test_several_who_wait_for_room_all_get_on(virtual_time: VirtualTime) -> None:
+    group = GroupCommit(Commits(), batch_max=2, flushes_max=1, waiting_max=4)
+    all_of_them = await asyncio.gather(*(group.submit_all(range(20)) for _ in range(3)))
+    assert all_of_them == [[f"committed {number}" for number in range(20)]] * 3
+    assert virtual_time.seconds == 30
+
+
+async def test_of_many_at_once_each_has_its_own_failure() -> None:
+    def fail(items: Sequence[int]) -> None:
+        if 2 in items:
+            raise ValueError("two is odd")
+        if 9 in items:
+            raise DatabaseUnavailable("database: gone")
+
+    group = GroupCommit(Commits(fail), batch_max=5, flushes_max=1)
+    results = await group.submit_all(range(10))
+    assert [result for result in results if isinstance(result, str)] == [
+        f"committed {number}" for number in (0, 1, 3, 4)
+    ]
+    assert [type(result) for result in results if not isinstance(result, str)] == [
+        ValueError,
+        *[DatabaseUnavailable] * 5,
+    ]
+
+
+async def test_nothing_at_once_is_nothing() -> None:
+    assert await GroupCommit(Commits()).submit_all([]) == []

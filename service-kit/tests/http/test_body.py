@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service_kit.http.body import read_body
+from service_kit.http.body import body_chunks, read_body
 from service_kit.http.protocol import HttpLimits
 from service_kit.http.server import HttpServer
 from service_kit.observability.metrics import Metrics
@@ -21,7 +21,12 @@ async def length(request: Request) -> Response:
     return Response(str(len(await read_body(request, bytes_max=100_000, seconds_max=0.2))))
 
 
-ROUTES = [Route("/", length, methods=["POST"])]
+async def length_of_chunks(request: Request) -> Response:
+    chunks = body_chunks(request, bytes_max=100_000, seconds_max=0.2)
+    return Response(str(sum([len(chunk) async for chunk in chunks])))
+
+
+ROUTES = [Route("/", length, methods=["POST"]), Route("/chunks", length_of_chunks, methods=["POST"])]
 
 
 async def chunks(count: int) -> AsyncIterator[bytes]:
@@ -117,3 +122,36 @@ async def test_a_client_that_goes_away_in_its_body_leaves_no_error(serve: Serve,
     await eventually(
         lambda: metrics.registry.get_sample_value("http_request_duration_seconds_count", labels) == 1
     )
+
+
+async def test_a_body_may_be_read_piece_by_piece_within_the_same_limits(serve: Serve, raw: Raw) -> None:
+    server = await serve(ROUTES)
+
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        plain = await client.post("/chunks", content=b"x" * 100_000)
+        streamed = await client.post("/chunks", content=chunks(10))
+        empty = await client.post("/chunks")
+        announced = await client.post("/chunks", content=b"x" * 100_001)
+        too_long = await client.post("/chunks", content=chunks(11))
+    late = await raw(server, b"POST /chunks HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhel")
+
+    assert [plain.text, streamed.text, empty.text] == ["100000", "100000", "0"]
+    assert [announced.status_code, too_long.status_code] == [413, 413]
+    assert late.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_of_the_time_for_a_body_only_that_counts_in_which_the_client_lets_us_wait() -> None:
+    """In pieces that come at once, however long each is worked on."""
+    pieces = iter([b"a", b"b", b"c"])
+
+    async def receive() -> dict[str, object]:
+        piece = next(pieces)
+        return {"type": "http.request", "body": piece, "more_body": piece != b"c"}
+
+    request = Request({"type": "http", "headers": []}, receive)
+    taken: list[bytes] = []
+    async for chunk in body_chunks(request, bytes_max=10, seconds_max=0.2):
+        await asyncio.sleep(0.15)
+        taken.append(chunk)
+
+    assert taken == [b"a", b"b", b"c"]

@@ -5,6 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service_kit.http.measured import MEASURED_AS
 from service_kit.http.metrics_endpoint import metrics_route
 from service_kit.http.server import HttpServer
 from service_kit.observability.metrics import Metrics
@@ -53,3 +54,17 @@ async def test_metrics_have_the_content_type_that_every_prometheus_reads(
 
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert "# TYPE outbox_pending gauge" in answer.text
+
+
+async def test_a_handler_may_have_its_request_counted_apart(serve: Serve, metrics: Metrics) -> None:
+    async def waiting(request: Request) -> Response:
+        request.scope[MEASURED_AS] = "/orders?wait"
+        return Response(b"hello")
+
+    server = await serve([Route("/orders", waiting)])
+
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        await client.get("/orders?wait=5")
+
+    labels = {"method": "GET", "route": "/orders?wait", "status": "200"}
+    assert metrics.registry.get_sample_value("http_request_duration_seconds_count", labels) == 1

@@ -55,6 +55,21 @@ async def test_a_validation_problem_says_where_and_what(serve: Serve) -> None:
     assert answer.json()["errors"] == [{"loc": ["body", "items", 0, "sku"], "msg": "must not be empty"}]
 
 
+async def test_a_problem_may_tell_more_of_its_own_kind(serve: Serve) -> None:
+    late = Problem(409, "OrderNotCancellable", "It is done.", members={"order_status": "done"})
+    server = await serve([Route("/", raising(late))])
+
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        answer = (await client.get("/")).json()
+
+    assert (answer["status"], answer["error_type"], answer["order_status"]) == (
+        409,
+        "OrderNotCancellable",
+        "done",
+    )
+    assert "errors" not in answer
+
+
 async def test_overload_says_when_to_come_again(serve: Serve) -> None:
     overload = Problem(503, "Overloaded", "Too many orders at once.", retry_after_seconds=2)
     server = await serve([Route("/", raising(overload))])

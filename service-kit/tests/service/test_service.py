@@ -264,3 +264,18 @@ async def test_two_services_share_a_process_and_each_logs_its_name() -> None:
 
     assert sorted(names) == ["one", "two"]
     assert "service" not in structlog.contextvars.get_contextvars()
+
+
+async def test_a_request_that_takes_long_is_ended_by_the_drain() -> None:
+    waits, ended = asyncio.Event(), asyncio.Event()
+
+    async def long_poll(_: Request) -> Response:
+        waits.set()
+        await ended.wait()
+        return Response(b"nothing yet")
+
+    async with service(routes=[Route("/wait", long_poll)], on_drain=ended.set) as running:
+        answer = asyncio.create_task(get(running, "/wait"))
+        await waits.wait()
+        running.stop()
+        assert (await answer).text == "nothing yet"
