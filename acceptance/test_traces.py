@@ -413,7 +413,7 @@ async def test_a_collector_that_never_answers_does_not_keep_a_service_beyond_its
     deployed: Deployment, receiver: OtlpReceiver
 ) -> None:
     receiver.hanging = True
-    service = await both_started(deployed, exporting_to(receiver, APP__SHUTDOWN_GRACE_SECONDS="2"))
+    service = await both_started(deployed, exporting_to(receiver, APP__SHUTDOWN_GRACE_SECONDS="5"))
     await post(service, "order-1", SAMPLED)
     await deployed.settled()
     await eventually(lambda: receiver.requests == 2)

@@ -25,9 +25,9 @@ from service_kit.tracing.tracer import Tracer
 
 log = structlog.stdlib.get_logger()
 
-# Of the grace time: until then requests may be answered, and then turns finished (and what they have traced
-# exported); the rest is for closing.
-_REQUESTS_SHARE, _TURNS_SHARE = 0.7, 0.9
+# Of the grace time: until then requests may be answered, and then turns finished; the rest is for closing.
+# Spans are worth waiting for only while there is time enough for all of that.
+_REQUESTS_SHARE, _TURNS_SHARE, _SPANS_SHARE = 0.7, 0.9, 0.8
 _REMINDERS = Backoff(first_seconds=2.0, max_seconds=60.0, jitter=0.0)
 
 
@@ -159,7 +159,7 @@ class Service:
             await server.drain(deadline.seconds_left(_REQUESTS_SHARE))
             await background.drain(deadline.seconds_left(_TURNS_SHARE))
             if parts.tracer:
-                await parts.tracer.close(deadline.seconds_left(_TURNS_SHARE))
+                await parts.tracer.close(deadline.seconds_left(_SPANS_SHARE))
 
     async def _prepare_and_run(self, parts: ServiceParts, background: "_Background") -> None:
         await self._prepare(parts.prepare)
