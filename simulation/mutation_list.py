@@ -337,6 +337,6 @@ MUTATIONS = (
     Mutation(
         "an event that needs no reader waits for one",
         1,
-        [Edit(_PUBLISH, "unwanted = outcome is PublishOutcome.UNROUTABLE", "unwanted = False")],
+        [Edit("service_kit.announcing:Announcing._announced", "if unwanted", "if False")],
     ),
 )

@@ -6,6 +6,7 @@ from functools import cached_property
 from random import Random
 from typing import Any
 
+from service_kit.announcing import Announcing
 from service_kit.back_pressure import BackPressure
 from service_kit.broker import Broker, Subscription
 from service_kit.consumer import Consumer, Handler
@@ -130,7 +131,7 @@ class EventFlow:
 
     @cached_property
     def relay(self) -> Relay:
-        publisher = self.broker.publisher()
+        publisher = Announcing(self.broker.publisher(), self.needs_no_reader)
         return Relay(
             self._outbox(),
             publisher,
@@ -138,7 +139,6 @@ class EventFlow:
             metrics=self.metrics,
             settings=replace(self.pace.relay, events_per_message=self.settings.events_per_message),
             subject_field=self.subject_field,
-            needs_no_reader=self.needs_no_reader,
             back_pressure=self.back_pressure,
             random=self.random,
             publish=TracedPublishing(publisher, self.tracer) if self.tracer else None,

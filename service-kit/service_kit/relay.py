@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar
@@ -55,9 +55,8 @@ class Relay(BackgroundService):
     The claim is a transaction held until the confirms are in, so that a crash at any instant releases the
     rows at once: an event is published at least once, and never by two relays at the same time. `wakeup`
     is notified by commits in this process; polling finds all others. `subject_field` is the field of an event
-    that says what it is about, and what log lines call it. An event of `needs_no_reader` that finds no queue
-    is done: who wants to know of such events declares a queue first. `publish` does so by `publisher`, unless
-    it adds something (a trace).
+    that says what it is about, and what log lines call it. `publish` does so by `publisher`, unless it adds
+    something (a trace).
     """
 
     name: ClassVar[str] = "relay"
@@ -71,14 +70,12 @@ class Relay(BackgroundService):
         metrics: Metrics,
         settings: RelaySettings = RelaySettings(),
         subject_field: str = "subject",
-        needs_no_reader: Collection[str] = (),
         back_pressure: BackPressure | None = None,
         random: Random | None = None,
         publish: PublishParcels | None = None,
     ) -> None:
         super().__init__(random)
         self._outbox = outbox
-        self._needs_no_reader = needs_no_reader
         self._back_pressure = back_pressure or BackPressure()
         self._publisher = publisher
         self._publish_parcels = publish or self._publish_plainly
@@ -137,8 +134,7 @@ class Relay(BackgroundService):
         except MessageRejected as rejection:
             return await self._publish_without_culprit(rows, rejection)
         for (message, contents), outcome in zip(parcels, outcomes, strict=True):
-            unwanted = outcome is PublishOutcome.UNROUTABLE and message.routing_key in self._needs_no_reader
-            if outcome is PublishOutcome.CONFIRMED or unwanted:
+            if outcome is PublishOutcome.CONFIRMED:
                 published.confirmed += [row.id for row in contents]
                 self._closed.open(message.routing_key)
                 self._metrics.events_published.labels(message.routing_key).inc(len(contents))

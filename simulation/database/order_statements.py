@@ -12,7 +12,7 @@ from simulation.database.rows import Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
 
 
-@models(intake.INSERT_NEW, "a8e37504")
+@models(intake.INSERT_NEW, "8d6569e6")
 def orders_insert_new(
     work: Work,
     tables: Tables,
@@ -128,7 +128,7 @@ def _may_finish(values: Values, version: int) -> bool:
     return bool(values["status"] == "pending" and values["version"] < version)
 
 
-@models(unit_of_work.CANCEL, "69534395")
+@models(unit_of_work.CANCEL, "29a679ef")
 def orders_cancel(work: Work, tables: Tables, id: str, reason: str | None, instance: str | None) -> Waiting:
     row = tables.orders.rows.get(id)
     if row is None or not _may_cancel(work.visible(row)):

@@ -92,6 +92,25 @@ async def test_an_order_that_waits_says_for_what(dsn: str) -> None:
     assert not found["complete"]
 
 
+async def test_a_cancelled_order_ends_with_who_cancelled_it_and_why(dsn: str) -> None:
+    async with processor_answering(nothing_known) as url, service_with(dsn, url, instance="web-1") as client:
+        await create(client)
+        await client.post("/orders/o-1/cancel", json={"reason": "changed my mind"})
+
+        async def told() -> Any:
+            found = await timeline(client)
+            return found if found["steps"][-1]["step"] == "confirmed" else None
+
+        found = await eventually(told)
+
+    cancelled, published, confirmed = found["steps"][-3:]
+    assert (cancelled["step"], cancelled["by"]) == ("cancelled", "web-1")
+    assert cancelled["detail"] == {"cancel_reason": "changed my mind", "version": 2}
+    assert cancelled["at"] == found["order"]["updated_at"]
+    assert [step["detail"]["event_type"] for step in (published, confirmed)] == ["order.cancelled"] * 2
+    assert found["complete"]
+
+
 async def _waiting_for_a_queue(client: httpx.AsyncClient) -> Any:
     found = await timeline(client)
     words = "order.created in order-service waits in the outbox for: a queue that takes order.created"

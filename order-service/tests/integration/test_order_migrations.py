@@ -85,9 +85,9 @@ INSERT = "INSERT INTO orders (order_id, customer_id, items, amount) VALUES ($1, 
 
 
 @pytest.fixture
-async def at_first_revision(own_dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A database as the first release left it, with two orders, and a connection to it."""
-    await alembic(own_dsn, "downgrade", "order_0001")
+async def before_it(own_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A database as the revision before left it, with two orders, and a connection to it."""
+    await alembic(own_dsn, "downgrade", "order_0004-1")
     connection = await asyncpg.connect(own_dsn)
     for order_id in ("o-1", "o-2"):
         await connection.execute(INSERT, order_id)
@@ -106,30 +106,31 @@ async def indexes(connection: asyncpg.Connection) -> list[str]:
 
 
 async def test_an_index_that_a_broken_attempt_left_is_built_anew(
-    own_dsn: str, at_first_revision: asyncpg.Connection
+    own_dsn: str, before_it: asyncpg.Connection
 ) -> None:
     with pytest.raises(asyncpg.UniqueViolationError):
-        await at_first_revision.execute("CREATE UNIQUE INDEX CONCURRENTLY orders_final ON orders (status)")
-    assert {record["valid"] for record in await at_first_revision.fetch(VALID)} == {True, False}
+        await before_it.execute("CREATE UNIQUE INDEX CONCURRENTLY orders_final ON orders (status)")
+    assert {record["valid"] for record in await before_it.fetch(VALID)} == {True, False}
 
     await MIGRATIONS.upgrade(own_dsn)
 
-    assert await indexes(at_first_revision) == INDEXES
+    assert await indexes(before_it) == INDEXES
 
 
 async def test_a_migration_that_broke_off_before_its_end_runs_again(
-    own_dsn: str, at_first_revision: asyncpg.Connection
+    own_dsn: str, before_it: asyncpg.Connection
 ) -> None:
+    before = await before_it.fetchval("SELECT version_num FROM alembic_version")
     await MIGRATIONS.upgrade(own_dsn)
-    await at_first_revision.execute("UPDATE alembic_version SET version_num = 'order_0001'")
+    await before_it.execute("UPDATE alembic_version SET version_num = $1", before)
 
     await MIGRATIONS.upgrade(own_dsn)
 
-    assert await indexes(at_first_revision) == INDEXES
+    assert await indexes(before_it) == INDEXES
 
 
 async def test_orders_are_written_while_the_indexes_are_built(
-    own_dsn: str, at_first_revision: asyncpg.Connection
+    own_dsn: str, before_it: asyncpg.Connection
 ) -> None:
     """The build waits for a transaction that began before it, and nobody waits for the build."""
     other = await asyncpg.connect(own_dsn)
@@ -140,26 +141,26 @@ async def test_orders_are_written_while_the_indexes_are_built(
     # The lock for the new columns is not to be had meanwhile: it is given up, and nobody queues up behind it.
     with pytest.raises(DatabaseUnavailable, match="lock timeout"):
         await upgrading
-    await at_first_revision.execute(INSERT, "after a lock that was not to be had")
+    await before_it.execute(INSERT, "after a lock that was not to be had")
     await transaction.commit()
 
     transaction = other.transaction(isolation="repeatable_read")
     await transaction.start()
     await other.fetch("SELECT 1")
     upgrading = asyncio.create_task(MIGRATIONS.upgrade(own_dsn))
-    await eventually(lambda: is_building(at_first_revision))
-    await at_first_revision.execute(INSERT, "while it is built")
-    assert await at_first_revision.execute("UPDATE orders SET status = 'done'") == "UPDATE 5"
+    await eventually(lambda: is_building(before_it))
+    await before_it.execute(INSERT, "while it is built")
+    assert await before_it.execute("UPDATE orders SET status = 'done'") == "UPDATE 5"
     await transaction.commit()
     await upgrading
     await other.close()
 
-    assert await indexes(at_first_revision) == INDEXES
-    assert await at_first_revision.fetchval("SELECT count(*) FROM orders WHERE status = 'done'") == 5
+    assert await indexes(before_it) == INDEXES
+    assert await before_it.fetchval("SELECT count(*) FROM orders WHERE status = 'done'") == 5
 
 
 async def test_several_may_migrate_while_an_index_is_built(
-    own_dsn: str, at_first_revision: asyncpg.Connection
+    own_dsn: str, before_it: asyncpg.Connection
 ) -> None:
     """Those who wait for their turn are nothing that the build would have to wait for."""
     other = await asyncpg.connect(own_dsn)
@@ -167,31 +168,31 @@ async def test_several_may_migrate_while_an_index_is_built(
     await transaction.start()
     await other.fetch("SELECT 1")
     ours = asyncio.create_task(MIGRATIONS.upgrade(own_dsn))
-    await eventually(lambda: is_building(at_first_revision))
+    await eventually(lambda: is_building(before_it))
     theirs = asyncio.create_task(alembic(own_dsn, "upgrade", "head"))
 
     async def another_waits() -> bool:
-        return bool(await at_first_revision.fetchval(SESSIONS) == 4)
+        return bool(await before_it.fetchval(SESSIONS) == 4)
 
     await eventually(another_waits)
     await transaction.commit()
     await asyncio.gather(ours, theirs)
     await other.close()
 
-    assert await indexes(at_first_revision) == INDEXES
+    assert await indexes(before_it) == INDEXES
 
 
 async def test_a_cancelled_order_survives_the_way_back_as_a_failed_one(
-    own_dsn: str, at_first_revision: asyncpg.Connection
+    own_dsn: str, before_it: asyncpg.Connection
 ) -> None:
     await MIGRATIONS.upgrade(own_dsn)
     cancel = "UPDATE orders SET status = 'cancelled', cancel_reason = $1, version = 2 WHERE order_id = $2"
-    await at_first_revision.execute(cancel, "changed my mind", "o-1")
-    await at_first_revision.execute(cancel, None, "o-2")
+    await before_it.execute(cancel, "changed my mind", "o-1")
+    await before_it.execute(cancel, None, "o-2")
 
-    await alembic(own_dsn, "downgrade", "order_0001")
+    await alembic(own_dsn, "downgrade", "order_0004-1")
 
-    rows = await at_first_revision.fetch("SELECT order_id, status, fail_reason FROM orders ORDER BY 1")
+    rows = await before_it.fetch("SELECT order_id, status, fail_reason FROM orders ORDER BY 1")
     assert [tuple(row) for row in rows] == [
         ("o-1", "failed", "changed my mind"),
         ("o-2", "failed", "cancelled"),

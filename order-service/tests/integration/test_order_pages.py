@@ -177,7 +177,7 @@ async def test_orders_are_found_by_their_ids_whatever_the_planner_thinks_of_thei
     await session.execute("VACUUM ANALYZE orders")
 
     await session.execute(f"PREPARE statement AS {sql}")
-    given = f"'{argument}'" if sql is FINAL else f"'{argument}', NULL"
+    given = f"'{argument}'" if sql is FINAL else f"'{argument}', NULL, NULL"
     plan = "\n".join(row[0] for row in await session.fetch(f"EXPLAIN EXECUTE statement({given})"))
     await session.close()
 

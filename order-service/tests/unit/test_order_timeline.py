@@ -93,6 +93,17 @@ async def test_of_a_final_order_what_is_not_known_is_told() -> None:
     assert found.problems == ["there is no record of: accepted, published, confirmed"]
 
 
+async def test_a_cancelled_order_has_a_shorter_way_and_may_have_gone_further() -> None:
+    short = Known(status=Status.CANCELLED, before=steps(*OURS[:2]), after=steps("cancelled"))
+    long = Known(
+        status=Status.CANCELLED, before=steps(*OURS), theirs=steps(*THEIRS), after=steps("cancelled")
+    )
+
+    for known in (short, long):
+        found = await timeline(known)
+        assert (found.complete, found.problems) == (True, [])
+
+
 async def test_without_the_processor_only_that_is_told_to_be_missing() -> None:
     known = Known(before=steps(*OURS), after=steps("applied"), their_problems=["it does not answer"])
 

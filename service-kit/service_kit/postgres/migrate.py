@@ -25,6 +25,10 @@ from service_kit.postgres.database import hosts, outages, plain_dsn
 _LOCK = 0x6F72646572
 _LOCK_POLL_SECONDS = 0.1
 
+# A change of a table takes it for itself, for a moment. While it waits for that, everybody else waits behind
+# it: whoever uses the table for longer than this makes the migration fail, and be tried again.
+_TABLE_LOCK_TIMEOUT = "SET lock_timeout = '1s'"
+
 # Alembic keeps the environment that it runs in globals: two services in one process take turns.
 _one_at_a_time = Lock()
 
@@ -153,7 +157,8 @@ def _migrate_locked(connection: Connection) -> None:
     while not connection.execute(text(f"SELECT pg_try_advisory_lock({_LOCK})")).scalar():
         connection.rollback()
         time.sleep(_LOCK_POLL_SECONDS)
-    connection.rollback()
+    connection.execute(text(_TABLE_LOCK_TIMEOUT))
+    connection.commit()
     context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
@@ -167,7 +172,9 @@ def outside_of_transactions() -> Iterator[None]:
     be fit for that.
     """
     with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")  # nobody waits behind these
         yield
+        op.execute(_TABLE_LOCK_TIMEOUT)
 
 
 def build_index(name: str, definition: str) -> None:

@@ -44,15 +44,7 @@ class World:
         database, publisher = FakeDatabase(loop_clock), FakePublisher()
         outbox = CountingOutbox(database)
         wakeup, metrics = Wakeup(), Metrics()
-        relay = Relay(
-            outbox,
-            publisher,
-            wakeup=wakeup,
-            metrics=metrics,
-            settings=settings,
-            needs_no_reader={"announced"},
-            random=Random(0),
-        )
+        relay = Relay(outbox, publisher, wakeup=wakeup, metrics=metrics, settings=settings, random=Random(0))
         return cls(
             database=database,
             outbox=outbox,
@@ -620,27 +612,3 @@ def failing(error: Exception) -> Answer:
         raise error
 
     return answer
-
-
-async def test_an_event_that_needs_no_reader_is_done_without_a_queue_and_closes_nothing(world: World) -> None:
-    world.publisher.answer = answering({"announced": UNROUTABLE})
-    await world.add(outbox_event(1, "announced"), outbox_event(2))
-
-    async with running(world):
-        await asyncio.sleep(60)
-        await world.add(outbox_event(3, "announced"))
-        await asyncio.sleep(60)
-
-    assert world.waiting == []
-    assert world.counted("events_turned_away_total") == 0
-    assert world.counted("events_published_total") == 3
-    assert len(world.publisher.batches) == 2
-
-
-async def test_an_event_that_needs_no_reader_waits_while_the_broker_refuses_it(world: World) -> None:
-    world.publisher.answer = answering({"announced": REFUSED})
-    await world.add(outbox_event(1, "announced"))
-
-    await world.relay.run_once()
-
-    assert world.waiting == [1]
