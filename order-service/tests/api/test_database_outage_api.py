@@ -31,7 +31,7 @@ class Gate:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
-        self._muted = False
+        self._muted = self._closed = False
 
     @property
     def dsn(self) -> str:
@@ -40,13 +40,14 @@ class Gate:
         return urlunsplit(self._target._replace(netloc=netloc))
 
     async def open(self) -> None:
-        self._muted = False
+        self._muted = self._closed = False
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         if self._server:
             self._server.close()
+        self._closed = True
         for writer in self._writers:
             writer.transport.abort()
         await eventually(lambda: not self._writers)
@@ -60,6 +61,10 @@ class Gate:
             self._target.hostname, self._target.port or 5432
         )
         both = {writer, there_writer}
+        if self._closed:  # meanwhile
+            for one in both:
+                one.transport.abort()
+            return
         self._writers |= both
         try:
             there = asyncio.create_task(self._hand_on(there_reader, writer, answers=True))
