@@ -147,6 +147,11 @@ async def order_service(
         intake = GroupCommit(commit, admission=flow.back_pressure.admission)
         metrics.intake_waiting.set_function(lambda: intake.waiting)
         flow.show_connections()
+
+        def end_what_waits() -> None:
+            watch.end()
+            shown.close()
+
         yield ServiceParts(
             host=settings.host,
             port=settings.port,
@@ -170,9 +175,8 @@ async def order_service(
                 *admin.background_services(),
                 sampler,
             ],
-            on_drain=watch.end,
+            on_drain=end_what_waits,
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
-            on_drain=shown.close,
             tracer=tracer,
         )
 
