@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EVERYTHING := $(VENV)/.everything-installed
 RUNTIME := $(VENV)/.runtime-installed
 SOURCES := pyproject.toml LICENSE
-TESTED := service-kit client order-service processor-service standalone
+TESTED := service-kit client console order-service processor-service standalone
 # pip's notices about itself are no news to somebody who only wants to run this.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --no-compile --no-deps
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
@@ -77,7 +77,7 @@ format: $(EVERYTHING) ## format the code, and correct what can be corrected safe
 	@$(BIN)/ruff format
 
 lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
-	@$(LOCK) --group test --group check --group build --group lock -o requirements/dev.txt
+	@$(LOCK) --group test --group check --group browser --group build --group lock -o requirements/dev.txt
 	@$(LOCK) --group build -c requirements/dev.txt -o requirements/runtime.txt
 	@for service in order-service processor-service; do \
 		$(LOCK) --group test -c requirements/dev.txt -o $$service/requirements.txt || exit 1; done

@@ -14,12 +14,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = (
     "service-kit/service_kit",
     "client/order_processor_client",
+    "console/order_console",
     "order-service/order_service",
     "processor-service/processor_service",
     "standalone/order_processor",
 )
 
-DIRECTIONS = "standalone → services → kit and client, and the services do not know each other"
+DIRECTIONS = "standalone → services → console → kit and client, and the services do not know each other"
 ORDER_LAYERS = "order-service: main → adapters → application → domain"
 PROCESSOR_LAYERS = "processor-service: main → adapters → application → domain"
 ORDER_CORE = "order-service: domain and application need the standard library only"
@@ -28,7 +29,7 @@ KIT_PORTS = "kit: its words and ports need the standard library only"
 POSTGRES = "the PostgreSQL driver stays in service_kit.postgres"
 ALEMBIC = "Alembic stays in service_kit.postgres and the migrations"
 RABBITMQ = "the RabbitMQ codec stays in service_kit.rabbitmq"
-HTTP = "HTTP stays in service_kit.http and the api folders"
+HTTP = "HTTP stays in service_kit.http, the api folders and the console"
 OPENTELEMETRY = "OpenTelemetry stays in service_kit.tracing"
 TESTING = "what runs in production does not import what is for tests"
 
@@ -37,7 +38,9 @@ VIOLATIONS = [
     (DIRECTIONS, "service_kit/http/violation.py", "import processor_service.domain"),
     (DIRECTIONS, "service_kit/rabbitmq/violation.py", "import order_processor"),
     (DIRECTIONS, "service_kit/http/violation.py", "import order_processor_client"),
+    (DIRECTIONS, "service_kit/http/violation.py", "import order_console"),
     (DIRECTIONS, "order_processor_client/violation.py", "import service_kit.errors"),
+    (DIRECTIONS, "order_console/pages/violation.py", "import order_service.domain"),
     (DIRECTIONS, "order_service/infrastructure/violation.py", "import order_processor"),
     (DIRECTIONS, "order_service/infrastructure/violation.py", "import processor_service.domain"),
     (DIRECTIONS, "processor_service/infrastructure/violation.py", "import order_service.domain"),
@@ -66,6 +69,7 @@ VIOLATIONS = [
     (HTTP, "service_kit/postgres/violation.py", "import uvicorn"),
     (OPENTELEMETRY, "processor_service/infrastructure/violation.py", "import opentelemetry.trace"),
     (TESTING, "service_kit/rabbitmq/violation.py", "import aio_pika"),
+    (TESTING, "order_console/pages/violation.py", "import order_console.testing.visitor"),
     (TESTING, "order_service/infrastructure/violation.py", "import service_kit.testing.eventually"),
 ]
 

@@ -3,16 +3,20 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+import order_console
 from infra.checks.engine import FOLDER
 from infra.checks.prometheus import dashboard_queries, hurried_alerts
 from order_service.infrastructure.metrics import OrderMetrics
 from processor_service.infrastructure.metrics import ProcessorMetrics
 
+CONSOLE = Path(order_console.__file__).parent
+RUNBOOK = FOLDER.parent / "docs" / "runbook.md"
 DOCUMENT = FOLDER.parent / "docs" / "observability.md"
 # Of Prometheus and of every Python process; the rest is ours.
 FOREIGN = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"}
@@ -66,6 +70,15 @@ def test_each_alert_and_each_metric_is_documented(metrics: set[str]) -> None:
 
     ours = {name for name in metrics if not name.startswith("process_")}
     assert {name for name in (*ours, *alerts()) if f"`{name}" not in text} == set()
+
+
+def test_each_alert_and_each_place_of_the_console_is_in_the_runbook() -> None:
+    page = (CONSOLE / "templates" / "base.html").read_text(encoding="utf-8")
+    places = re.findall(r'\("(?:/[a-z-]+)?", "([A-Z][a-z ]+)"', page)
+    headings = re.findall(r"^### (.+)$", RUNBOOK.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+    assert len(places) == 7
+    assert {*places, *alerts()} == set(headings)
 
 
 def test_no_label_is_an_id() -> None:

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from random import Random
 from typing import Any, NoReturn
 
+from order_console.console import NO_CONSOLE, Console, console
 from order_service.api.admin_routes import order_admin_routes
 from order_service.api.bulk_route import bulk_route
 from order_service.api.cancel_route import cancel_route
@@ -66,11 +67,12 @@ async def order_service(
     processor_url: Callable[[], str] | None = None,
     tracer: Tracer | None = None,
     open_on_loopback: bool = False,
+    console: AbstractAsyncContextManager[Console] | None = None,
 ) -> AsyncIterator[ServiceParts]:
     """The parts of the service on an open `broker`; the database is looked for when it is first needed.
 
     `processor_url` tells, when it is needed, what the settings cannot know yet. `open_on_loopback`: without a
-    key the admin API is open to this machine.
+    key the admin API is open to this machine. `console`, if any, is served too.
     """
     random, metrics, wakeup = Random(), OrderMetrics(), Wakeup()
     instance, access = instance_name(settings), Access(settings.admin_key, open_on_loopback=open_on_loopback)
@@ -83,6 +85,7 @@ async def order_service(
             settings.admin_key,
             tls=settings.processor_url.startswith("https:"),
         ) as processor,
+        console or nullcontext(NO_CONSOLE) as shown,
     ):
         orders = PostgresIntake(database, wakeup, metrics, instance=instance)
         reader = PostgresReader(database)
@@ -144,6 +147,11 @@ async def order_service(
         intake = GroupCommit(commit, admission=flow.back_pressure.admission)
         metrics.intake_waiting.set_function(lambda: intake.waiting)
         flow.show_connections()
+
+        def end_what_waits() -> None:
+            watch.end()
+            shown.close()
+
         yield ServiceParts(
             host=settings.host,
             port=settings.port,
@@ -156,6 +164,7 @@ async def order_service(
                 timeline_route(histories, processor),
                 *admin.routes(),
                 *admin_routes,
+                *shown.routes,
             ],
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
@@ -166,7 +175,7 @@ async def order_service(
                 *admin.background_services(),
                 sampler,
             ],
-            on_drain=watch.end,
+            on_drain=end_what_waits,
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
             tracer=tracer,
         )
@@ -178,9 +187,17 @@ def serve(settings: OrderSettings) -> Coroutine[Any, Any, None]:
 
 
 async def _serve(settings: OrderSettings, tracer: Tracer | None) -> None:
+    shown = None
+    if settings.console:
+        shown = console(
+            order_url=lambda: service.url,
+            processor_url=lambda: settings.processor_url,
+            admin_key=settings.admin_key,
+        )
     async with rabbit_broker(settings) as broker:
-        parts = order_service(settings, broker, tracer=tracer)
-        await serve_until_stopped(Service(settings.service_name, parts))
+        parts = order_service(settings, broker, tracer=tracer, console=shown)
+        service = Service(settings.service_name, parts)
+        await serve_until_stopped(service)
 
 
 async def migrate(settings: OrderSettings) -> str:

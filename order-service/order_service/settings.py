@@ -16,9 +16,11 @@ class OrderSettings(Settings, frozen=True, kw_only=True):
     """`reconcile_after_seconds`: how long an order may be pending before its event is sent again.
 
     `processor_url` is where processor-service answers, which is asked for its part of an order's timeline.
+    `console`: whether the operators' page is served at `/console`.
     """
 
     service_name: Name = "order-service"
     port: Port = 8000
     reconcile_after_seconds: Seconds = 300.0
     processor_url: ServiceUrl = "http://127.0.0.1:8001"
+    console: bool = False

@@ -53,6 +53,7 @@ class Screen:
         self._print_block(table)
 
     def serving(self, order_service_url: str, data_dir: Path | None) -> None:
+        self._console.print(f"The console:  {order_service_url}/console", soft_wrap=True)
         self._console.print(
             f"Look one up:  curl {order_service_url}/orders/ord-sample-success", soft_wrap=True
         )

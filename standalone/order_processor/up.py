@@ -11,6 +11,7 @@ from random import Random
 import httpx
 from msgspec.structs import replace
 
+from order_console.console import console
 from order_processor.parts import (
     ORDER_DB_DSN,
     PROCESSOR_DB_DSN,
@@ -75,6 +76,12 @@ async def _up(options: UpOptions, environ: Mapping[str, str], screen: Screen) ->
             processor_url=lambda: processor.url,
             tracer=order_tracer,
             open_on_loopback=True,
+            console=console(
+                order_url=lambda: order.url,
+                processor_url=lambda: processor.url,
+                admin_key=order_settings.admin_key,
+                open_on_loopback=True,
+            ),
         )
         order = Service("order-service", order_parts)
         await serve_until_stopped(

@@ -105,6 +105,26 @@ async def test_the_first_run_shows_both_samples_and_the_second_continues(tmp_pat
         assert await second.end(signal.SIGTERM) == 0
 
 
+async def test_the_console_is_there_for_this_machine_and_shows_the_samples(tmp_path: Path) -> None:
+    async with up(tmp_path / "data", tmp_path / "screen") as running:
+        url = await running.serving()
+        assert f"{url}/console" in running.screen
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            orders = await client.get("/console/orders")
+            rules = await client.get("/console/rules")
+            stranger = await client.get("/console", headers={"host": "evil.example"})
+            async with client.stream("GET", "/console/live?parts=verdict") as stream:
+                lines = stream.aiter_lines()
+                first = await anext(line async for line in lines if line.startswith("data:"))
+                ended = asyncio.create_task(running.end(signal.SIGTERM))
+                _ = [line async for line in lines]  # until it ends, which nobody but the service does
+                assert await ended == 0
+
+    assert (orders.status_code, rules.status_code, stranger.status_code) == (200, 200, 403)
+    assert "ord-sample-success" in orders.text and "Too fatty food" in rules.text
+    assert "parts" in first and "cut_off" not in running.screen
+
+
 async def test_orders_that_were_pending_when_it_was_killed_get_done(tmp_path: Path) -> None:
     async with up(tmp_path / "data", tmp_path / "first") as first:
         url = await first.serving()

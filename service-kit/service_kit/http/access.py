@@ -43,7 +43,7 @@ class Access:
             _require_key(request, self._key)
         elif not self._open_on_loopback:
             raise _closed("set APP__ADMIN_KEY to open it to those who have the key")
-        elif not (_is_local(request) and _is_of_our_own_page(request)):
+        elif not (is_local(request) and _is_of_our_own_page(request)):
             raise _closed("it is open to this machine alone; set APP__ADMIN_KEY to open it to others")
         return _operator(request)
 
@@ -59,7 +59,7 @@ def _closed(what_to_do: str) -> Problem:
     return Problem(403, "AdminClosed", f"The admin API is closed: {what_to_do}.")
 
 
-def _is_local(request: Request) -> bool:
+def is_local(request: Request) -> bool:
     """Whether no other machine can be behind this request, whatever its sender makes of names."""
     if request.client is None or not _is_loopback(request.client.host):
         return False

@@ -9,14 +9,14 @@ from service_kit.http.measured import METHODS
 from service_kit.tracing.tracer import Kind, Span, Tracer
 
 _TRACEPARENT = "service_kit.traceparent"
-_UNTRACED = frozenset({"/health", "/ready", "/metrics"})
+_UNTRACED = ("/health", "/ready", "/metrics", "/admin/", "/console")
 
 
 class Traced:
     """Answers each request within a span, whose parent is the `traceparent` of the caller.
 
     Whether it is recorded is decided here, for all that follows from the request. Probes and metrics, which
-    machines ask for all the time, have no span.
+    machines ask for all the time, have no span, and neither has what operators and their page ask for.
     """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
@@ -24,7 +24,7 @@ class Traced:
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _UNTRACED:
+        if scope["type"] != "http" or scope["path"].startswith(_UNTRACED):
             await self._app(scope, receive, send)
             return
         span = self._start(scope)
