@@ -21,7 +21,7 @@ from service_kit.testing.eventually import eventually
 from service_kit.testing.postgres_server import PostgresServer
 
 KEY = "the-key-of-the-tests"
-SETTINGS = {"APP__ADMIN_KEY": KEY}
+SETTINGS: dict[str, Any] = {"APP__ADMIN_KEY": KEY}
 HEADERS = {"authorization": f"Bearer {KEY}", "x-operator": "Anna"}
 
 
@@ -128,7 +128,7 @@ async def test_while_the_broker_is_down_answers_are_replayed_and_our_own_events_
                 both = await post(client, "/admin/replays", 201, filter={}, per_second=1000)
 
                 async def is_done() -> bool:
-                    return (await client.get("/orders/answered")).json()["status"] == "done"
+                    return bool((await client.get("/orders/answered")).json()["status"] == "done")
 
                 await eventually(is_done)
 

@@ -74,6 +74,7 @@ async def test_every_answer_fits_the_document(
             await client.post("/admin/replays", json={"ids": letters[1:2], **why, "per_second": 1})
         ).json()
         at = f"/admin/replays/{replay['id']}"
+        body: dict[str, Any] | None
         for method, path, route, body, status in [
             ("GET", "/admin/state", None, None, 200),
             ("GET", "/admin/dead-letters?limit=2", "/admin/dead-letters", None, 200),

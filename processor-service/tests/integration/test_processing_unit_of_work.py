@@ -143,6 +143,7 @@ async def test_how_an_order_was_decided_is_stored_with_the_decision(
     await process_orders([item], policy, PostgresDecidedOrders(database), uow)
 
     row = await connection.fetchrow(f"SELECT {HOW}, decided_at - received_at AS took FROM processing_states")
+    assert row is not None
     assert (row["decided_by"], row["rule"], row["sku"]) == ("p-1", 2, "potato")
     assert (row["ruleset_version"], row["event"]) == (Ruleset().version, b'{"order_id": "a"}')
     assert timedelta(seconds=60) <= row["took"] < timedelta(seconds=600)
@@ -157,7 +158,7 @@ async def test_a_newer_decision_replaces_how_it_was_decided_too(
     await save(uow, replace(state(version=2), event=b"2"))
 
     row = await connection.fetchrow(f"SELECT {HOW} FROM processing_states")
-    assert tuple(row) == (None, None, None, None, None, b"2")
+    assert row is not None and tuple(row) == (None, None, None, None, None, b"2")
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

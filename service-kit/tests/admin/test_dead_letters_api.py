@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Any
 
 import asyncpg
 import httpx
@@ -17,7 +18,7 @@ from .conftest import Probe, audited, bury, get, message, post
 HOSTILE = "<script>alert(1)</script>\u202e\u2066\x00\"'\\ \ud800"
 
 
-async def ids_of(client: httpx.AsyncClient, **params: object) -> list[int]:
+async def ids_of(client: httpx.AsyncClient, **params: Any) -> list[int]:
     return [letter["id"] for letter in (await get(client, "/admin/dead-letters", **params))["dead_letters"]]
 
 
@@ -131,7 +132,7 @@ async def test_letters_are_filtered(idle_client: httpx.AsyncClient, connection: 
         ({"subject": "o1", "event_type": "event", "group": groups[old], "source": "consumer"}, [old]),
         ({"subject": ""}, [new, ours, other, old]),
     ):
-        assert await ids_of(idle_client, **params) == expected, params  # type: ignore[arg-type]
+        assert await ids_of(idle_client, **params) == expected, params
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ async def left(connection: asyncpg.Connection) -> tuple[int, int, int]:
         "SELECT (SELECT count(*) FROM dead_letter_queue), (SELECT count(*) FROM retry_queue),"
         " (SELECT count(*) FROM outbox)"
     )
-    return tuple(row)  # type: ignore[return-value]
+    assert row is not None
+    return row[0], row[1], row[2]
 
 
 # from the beginning to the end

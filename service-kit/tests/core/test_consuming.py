@@ -1,9 +1,11 @@
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from service_kit.consuming import Consuming, PausableSource
 from service_kit.failures import Postponed
+from service_kit.message import Delivery
 from service_kit.sources import BrokerSource, RetrySource, Settlement
 from service_kit.testing.fakes import FakeDatabase, FakeFailures
 from service_kit.testing.fakes_broker import FakeSubscription
@@ -117,7 +119,7 @@ async def test_waiting_can_be_cancelled_during_a_pause_too(
 
 async def test_a_timeout_of_the_source_itself_is_not_taken_for_a_pause(consuming: Consuming) -> None:
     class Late(RetrySource):
-        async def receive(self, limit: int) -> list[object]:  # type: ignore[override]
+        async def receive(self, limit: int) -> Sequence[Delivery]:
             raise TimeoutError("the source's own")
 
     source = PausableSource(Late(FakeFailures(FakeDatabase(loop_clock))), consuming)

@@ -29,7 +29,7 @@ async def ask(
     serve: Serve, access: Access, method: str = "GET", headers: Mapping[str, str] | None = None
 ) -> tuple[int, Any]:
     server = await serve([admin_route(access)])
-    given = {name: value.encode() for name, value in (headers or {}).items()}
+    given = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     async with httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.request(method, "/admin/state", headers=given)
     body = answer.json()

@@ -230,7 +230,7 @@ async def test_a_subject_that_no_index_takes_is_left_out(database: Database, sub
     await PostgresFailures(database).set_aside([], [failed(subject)])
 
     async with database.connection() as connection:
-        assert await connection.fetch("SELECT subject FROM dead_letter_queue") == [(None,)]
+        assert list(map(tuple, await connection.fetch("SELECT subject FROM dead_letter_queue"))) == [(None,)]
 
 
 async def test_of_a_reason_the_first_line_is_told_and_not_all_of_it(database: Database) -> None:
