@@ -35,12 +35,12 @@ MUTATIONS = (
     ),
     Mutation(
         "rows are removed whatever the broker said",
-        1,
+        5,
         [Edit(_RELAY, "published=published.confirmed", "published=[row.id for row in claim.rows]")],
     ),
     Mutation(
         "a route without a queue counts as an attempt",
-        1,
+        5,
         [
             Edit(
                 _PUBLISH,
@@ -127,7 +127,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no version guard on decisions",
-        129,
+        3,
         [
             Edit(
                 "simulation.database.processor_statements:states_save",
@@ -146,7 +146,7 @@ MUTATIONS = (
     ),
     Mutation(
         "mandatory is off",
-        18,
+        6,
         [
             Edit(
                 "simulation.broker.server:BrokerServer._publish",
@@ -186,7 +186,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a batch fails on its poison",
-        3,
+        9,
         [
             Edit(_WAVE, "if len(wave) > 1:", "if False:"),
             Edit(
@@ -209,7 +209,7 @@ MUTATIONS = (
     ),
     Mutation(
         "draining drops the batch in hand",
-        54,
+        170,
         [
             Edit(
                 _PROCESS,
@@ -233,7 +233,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one unit of work for two consumers",
-        24,
+        3,
         [
             Edit(_FLOW, "self.handler(),", "handler,"),
             Edit(_FLOW, "pace, outbox,", "handler = self.handler()\n    pace, outbox,"),
@@ -241,7 +241,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a decision that was not stored is sent",
-        20,
+        1,
         [
             Edit(_DECIDE, "for item in states if item.order.order_id in saved", "for item in states"),
             Edit(_DECIDE, "for item in decisions if item.key in accepted", "for item in decisions"),
@@ -254,7 +254,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a retry is ended before it is stored again",
-        111,
+        152,
         [
             Edit(
                 "service_kit.postgres.failures:PostgresFailures.set_aside",
