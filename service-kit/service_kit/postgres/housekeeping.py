@@ -30,8 +30,11 @@ DELETE FROM publications WHERE ctid = ANY (ARRAY(
 """
 
 
-class _Cleaner(BackgroundService):
-    """Forgets what is older than `retention_days`, 5,000 rows at a time."""
+class Cleaner(BackgroundService):
+    """Forgets what is older than `retention_days`: what `statement`, of which they are $1, deletes.
+
+    It deletes 5,000 rows at most; if there were as many, it is repeated at once.
+    """
 
     statement: ClassVar[str]
 
@@ -55,14 +58,14 @@ class _Cleaner(BackgroundService):
             await self.pause(self._interval_seconds)
 
 
-class InboxCleaner(_Cleaner):
+class InboxCleaner(Cleaner):
     """Forgets inbox keys. Afterwards a duplicate is still harmless: the version guards refuse it."""
 
     name: ClassVar[str] = "inbox_cleaner"
     statement = FORGET
 
 
-class PublicationsCleaner(_Cleaner):
+class PublicationsCleaner(Cleaner):
     """Forgets when events were published, and by whom."""
 
     name: ClassVar[str] = "publications_cleaner"

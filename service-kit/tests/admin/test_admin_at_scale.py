@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from service_kit.admin import letters
-from service_kit.admin.housekeeping import FOLD, UNFOLDED, AdminHousekeeping
+from service_kit.admin.housekeeping import FOLD, UNFOLDED, LetterCountsFolder
 from service_kit.admin.letters import list_statement
 from service_kit.admin.selection import LetterFilter
 from service_kit.postgres.database import Database
@@ -108,9 +108,9 @@ async def test_folding_the_counts_changes_no_count(many: asyncpg.Connection, dat
     before = await counted(many)
     assert await many.fetchval(UNFOLDED) > 500
 
-    housekeeping = AdminHousekeeping(database)
-    running = asyncio.ensure_future(housekeeping.run_once())
-    housekeeping.stop()
+    folder = LetterCountsFolder(database)
+    running = asyncio.ensure_future(folder.run_once())
+    folder.stop()
     await running
 
     assert await many.fetchval(UNFOLDED) == 0

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service_kit.admin.forecasts import Forecasts
+from service_kit.admin.housekeeping import ReplayItemsCleaner
 from service_kit.admin.replay_runner import ReplayRunner
 from service_kit.consumer import Never, RetryLater
 from service_kit.inprocess import InProcessBroker
@@ -456,3 +457,22 @@ async def test_replays_are_listed_from_the_newest(
     assert [replay["id"] for replay in first["replays"] + second["replays"]] == created[::-1]
     assert (first["has_more"], second["has_more"]) == (True, False)
     assert first["replays"][0] == await get(idle_client, f"/admin/replays/{created[-1]}")
+
+
+async def test_which_letters_a_replay_took_is_forgotten_a_while_after_its_end(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, database: Database
+) -> None:
+    replays = []
+    for number in range(2):
+        ids = await bury(connection, f"o{number}:1")
+        created = await post(client, "/admin/replays", 201, ids=ids, **RUN)
+        replays.append((await ended(client, created["id"]))["id"])
+    await connection.execute(
+        "UPDATE replays SET finished_at = now() - interval '31 days' WHERE id = $1", replays[0]
+    )
+
+    await ReplayItemsCleaner(database, retention_days=30, interval_seconds=0).run_once()
+
+    kept = await connection.fetch("SELECT replay_id FROM replay_items")
+    assert [row["replay_id"] for row in kept] == replays[1:]
+    assert len((await get(client, "/admin/replays"))["replays"]) == 2
