@@ -9,6 +9,7 @@ import structlog
 from service_kit.lifecycle import BackgroundService
 from service_kit.observability.metrics import Metrics
 from service_kit.postgres.database import Database
+from service_kit.postgres.dead_letters import COUNT_LETTERS
 from service_kit.postgres.outbox import PostgresOutbox
 
 log = structlog.stdlib.get_logger()
@@ -116,9 +117,7 @@ class OutboxVacuum(BackgroundService):
         await self.pause(self._interval_seconds)
 
 
-COUNT = (
-    "SELECT (SELECT count(*) FROM dead_letter_queue) AS dead, (SELECT count(*) FROM retry_queue) AS retries"
-)
+COUNT = f"SELECT ({COUNT_LETTERS}) AS dead, (SELECT count(*) FROM retry_queue) AS retries"
 
 
 class BacklogWatch(BackgroundService):
