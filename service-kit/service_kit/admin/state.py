@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 from service_kit.admin.consuming_switch import ConsumingSwitch
 from service_kit.errors import Unavailable
@@ -11,6 +10,7 @@ from service_kit.event_flow import EventFlow
 from service_kit.http.health import Readiness
 from service_kit.instance import instance_name
 from service_kit.postgres.dead_letters import COUNT_LETTERS
+from service_kit.version import installed_version
 
 # The inbox has as many keys as there are events in a week: the planner's estimate is near enough; -1 is none.
 BACKLOG = f"""
@@ -47,7 +47,7 @@ class ServiceState:
         self._about = {
             "service": flow.settings.service_name,
             "instance": instance_name(flow.settings),
-            "version": _version(),
+            "version": installed_version(),
         }
 
     async def now(self) -> Known:
@@ -77,10 +77,3 @@ class ServiceState:
                 return await asking
         except (Unavailable, TimeoutError):
             return otherwise
-
-
-def _version() -> str:
-    try:
-        return version("order-processor")
-    except PackageNotFoundError:
-        return "unknown"
