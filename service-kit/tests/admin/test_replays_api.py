@@ -101,6 +101,27 @@ async def test_a_letter_that_was_malformed_and_now_fails_under_its_own_key_has_f
     assert counts(await ended(client, created["id"])) == (0, 0, 1, 0)
 
 
+@pytest.mark.parametrize(("done", "outcome"), [(False, (0, 0, 1, 0)), (True, (1, 0, 0, 0))])
+async def test_a_letter_whose_event_waits_for_its_retry_already_is_handled_only_if_its_effect_is_there(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, probe: Probe, done: bool, outcome: object
+) -> None:
+    """The same event failed before under its own key: that retry stays, and no new one is stored."""
+    await connection.execute(
+        "INSERT INTO retry_queue (event_key, event_type, body, headers, attempts, last_error, due_at)"
+        " VALUES ('o1:1', 'event', '{\"key\": \"o1:1\"}', '{}', 1, '', now() + interval '1 h')"
+    )
+    if done:
+        await connection.execute("INSERT INTO processed_inbox (event_key) VALUES ('o1:1')")
+    else:
+        probe.outcomes["o1:1"] = RetryLater(reason="not yet")
+    [letter_id] = await bury(connection, "malformed:0123", body=b'{"key": "o1:1"}')
+
+    created = await post(client, "/admin/replays", 201, ids=[letter_id], failure_share_max=1, **RUN)
+
+    assert counts(await ended(client, created["id"])) == outcome
+    assert await left(connection) == (0, 1, 0)
+
+
 async def test_message_id_is_kept_and_death_headers_are_not(
     idle_client: httpx.AsyncClient, dsn: str, connection: asyncpg.Connection, broker: InProcessBroker
 ) -> None:
