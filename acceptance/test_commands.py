@@ -12,7 +12,7 @@ import pytest
 from acceptance.deployment import Deployment
 from acceptance.http_client import request
 from acceptance.load import order_body, post_all
-from acceptance.processes import COMMANDS, plain_environment
+from acceptance.processes import COMMANDS, ServiceProcess, plain_environment
 from service_kit.testing.eventually import eventually
 
 REPOSITORY = Path(__file__).parent.parent
@@ -96,6 +96,20 @@ async def test_a_database_that_does_not_exist_ends_the_start_with_one_line(deplo
 
     assert finished.code == 1
     assert len(finished.errors) == 1 and "does not exist" in finished.errors[0]
+
+
+@pytest.mark.parametrize(("key", "closed"), [({}, 1), ({"APP__ADMIN_KEY": "k" * 32}, 0)])
+async def test_a_console_that_nobody_can_enter_is_told_at_the_start(
+    tmp_path: Path, key: Mapping[str, str], closed: int
+) -> None:
+    settings = NO_BROKER | {"APP__DB_DSN": NOWHERE, "APP__CONSOLE": "true"} | dict(key)
+    service = ServiceProcess("order-service", settings, tmp_path / "log")
+    await service.start(ready=False)
+    assert await service.stop() == 0
+
+    told = [line for line in service.log_path.read_text().splitlines() if "console_closed" in line]
+    assert len(told) == closed
+    assert all("set APP__ADMIN_KEY" in line for line in told)
 
 
 async def test_a_schema_newer_than_the_code_ends_the_start_with_one_line(deployed: Deployment) -> None:

@@ -76,13 +76,20 @@ async def a_database_that_refuses(system: System) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def a_row_that_no_code_expects(system: System) -> AsyncIterator[None]:
+async def a_table_that_takes_no_more_rows(system: System) -> AsyncIterator[None]:
+    """Somebody's own constraint: no event can be set aside, nor lost, and so the consumer goes no further."""
+    await system.sql(
+        system.processor_dsn, "ALTER TABLE dead_letter_queue ADD CONSTRAINT full CHECK (false) NOT VALID"
+    )
     await system.sql(
         system.processor_dsn,
-        "INSERT INTO retry_queue (event_key, event_type, body, headers, attempts, last_error, due_at) "
-        "VALUES ('by hand', 'order.created', '{\"order_id\": \"x\", \"items\": []}', '7', 0, '', now())",
+        "INSERT INTO retry_queue (event_key, event_type, body, attempts, last_error, due_at) "
+        "VALUES ('by hand', 'order.created', 'no event', 0, '', now())",
     )
-    yield
+    try:
+        yield
+    finally:
+        await system.sql(system.processor_dsn, "ALTER TABLE dead_letter_queue DROP CONSTRAINT full")
 
 
 @asynccontextmanager
@@ -100,6 +107,6 @@ FAULTS: tuple[tuple[Fault, set[str]], ...] = (
     (a_policy_that_is_stuck, {"OutboxStuck", "OrdersNotFinishing", "OrdersSlow"}),
     (a_table_that_is_locked, {"DatabasePoolExhausted", "HttpSlow"}),
     (a_database_that_refuses, {"DependencyOutage", "HttpErrors"}),
-    (a_row_that_no_code_expects, {"BackgroundServiceDefect"}),
+    (a_table_that_takes_no_more_rows, {"BackgroundServiceDefect"}),
     (a_process_that_is_killed, {"ServiceDown"}),
 )

@@ -7,6 +7,8 @@ from functools import partial
 from random import Random
 from typing import Any, NoReturn
 
+import structlog
+
 from order_console.console import NO_CONSOLE, Console, console
 from order_service.api.admin_routes import order_admin_routes
 from order_service.api.bulk_route import bulk_route
@@ -53,6 +55,8 @@ from service_kit.service import Service, ServiceParts, serve_until_stopped
 from service_kit.tracing.handling import TracedHandler
 from service_kit.tracing.settings import tracer_for
 from service_kit.tracing.tracer import Tracer
+
+log = structlog.stdlib.get_logger()
 
 MIGRATIONS = Migrations("order_service:migrations")
 ORDER_ID = "order_id"
@@ -189,6 +193,9 @@ def serve(settings: OrderSettings) -> Coroutine[Any, Any, None]:
 async def _serve(settings: OrderSettings, tracer: Tracer | None) -> None:
     shown = None
     if settings.console:
+        if settings.admin_key is None:
+            hint = "set APP__ADMIN_KEY, the same on both services: it is what opens the console"
+            log.warning("console_closed", hint=hint)
         shown = console(
             order_url=lambda: service.url,
             processor_url=lambda: settings.processor_url,

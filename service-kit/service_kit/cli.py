@@ -11,7 +11,6 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Generic, NoReturn, TypeVar
 
 import structlog
@@ -25,6 +24,7 @@ from service_kit.failures import DeadLetter, DeadLetters
 from service_kit.observability.logs import configure_logs
 from service_kit.printable import printable as printable
 from service_kit.settings import Settings, masked, read_settings, settings_help
+from service_kit.version import installed_version
 
 log = structlog.stdlib.get_logger()
 
@@ -121,7 +121,7 @@ async def _command(commands: Commands[S], settings: S, arguments: argparse.Names
     match arguments.command:
         case "serve":
             serving = commands.serve(settings)
-            log.info("service_starting", version=_version(), settings=masked(settings))
+            log.info("service_starting", version=installed_version(), settings=masked(settings))
             await serving
             return 0
         case "migrate":
@@ -172,14 +172,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--version", action="version", version=f"{parser.prog} {_version()}")
-
-
-def _version() -> str:
-    try:
-        return version("order-processor")
-    except PackageNotFoundError:
-        return "(not installed)"
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {installed_version()}")
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,8 +9,8 @@ from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
 import structlog
 
 from service_kit import failpoints
-from service_kit.errors import MalformedEvent, Unavailable
-from service_kit.events import Malformed, split_events
+from service_kit.errors import Unavailable
+from service_kit.events import Malformed, decoded_events
 from service_kit.failures import DELAY_SECONDS_MAX, FailedEvent, Postponed
 from service_kit.lifecycle import BackgroundService
 from service_kit.message import MESSAGE_BYTES_MAX, Delivery
@@ -157,8 +157,8 @@ class Consumer(BackgroundService, Generic[E]):
         settlement = Settlement()
         pending: list[_Pending[E]] = []
         for delivery in deliveries:
-            for body in split_events(delivery):
-                self._sort_in(delivery, body, received_at, pending, settlement)
+            for body, event in decoded_events(delivery, self._handler.decode):
+                self._sort_in(delivery, body, event, received_at, pending, settlement)
         waiting = await self._source.postponed([item.received.event.key for item in pending])
         for wave in waves([item for item in pending if item.received.event.key not in waiting]):
             await self._handle_wave(wave, settlement)
@@ -167,21 +167,15 @@ class Consumer(BackgroundService, Generic[E]):
     def _sort_in(
         self,
         delivery: Delivery,
-        body: bytes | Malformed,
+        body: bytes,
+        event: E | Malformed,
         received_at: float,
         pending: "list[_Pending[E]]",
         settlement: Settlement,
     ) -> None:
-        try:
-            if isinstance(body, Malformed):
-                raise MalformedEvent(body.reason)
-            event = self._handler.decode(delivery.routing_key, body)
-        except Exception as error:
-            # Bytes in, event out: whatever decoding raises would be raised again.
-            reason = str(error) if isinstance(error, MalformedEvent) else f"{type(error).__name__}: {error}"
-            raw = body.body if isinstance(body, Malformed) else body
-            subject = subject_in(raw, self._subject_field) if len(raw) <= MESSAGE_BYTES_MAX else None
-            self._bury(FailedEvent.malformed(delivery, raw, reason, subject), settlement)
+        if isinstance(event, Malformed):
+            subject = subject_in(body, self._subject_field) if len(body) <= MESSAGE_BYTES_MAX else None
+            self._bury(FailedEvent.malformed(delivery, body, event.reason, subject), settlement)
         else:
             received = Received(
                 event,

@@ -1,14 +1,18 @@
 """From the bytes of a message to the bytes of its events."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
+from service_kit.errors import MalformedEvent
 from service_kit.message import MESSAGE_BYTES_MAX, Delivery
 
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _WHITE_SPACE = b" \t\r\n"
+
+E = TypeVar("E")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +40,23 @@ def split_events(delivery: Delivery) -> Sequence[bytes | Malformed]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [Malformed(body, f"not a JSON array of events: {error}")]
     return events or [Malformed(body, "an array without any event")]
+
+
+def decoded_events(
+    delivery: Delivery, decode: Callable[[str, bytes], E]
+) -> Iterator[tuple[bytes, E | Malformed]]:
+    """The bytes of each event of a message, with the event, or with why they are none."""
+    for body in split_events(delivery):
+        if isinstance(body, Malformed):
+            yield body.body, body
+        else:
+            yield body, _decoded(delivery.routing_key, body, decode)
+
+
+def _decoded(event_type: str, body: bytes, decode: Callable[[str, bytes], E]) -> E | Malformed:
+    try:
+        return decode(event_type, body)
+    except MalformedEvent as error:
+        return Malformed(body, str(error))
+    except Exception as error:  # bytes in, event out: whatever decoding raises would be raised again
+        return Malformed(body, f"{type(error).__name__}: {error}")

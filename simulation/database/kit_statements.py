@@ -339,7 +339,7 @@ def outbox_vacuum(work: Work, tables: Tables) -> Waiting:
     yield
 
 
-@models(housekeeping.COUNT, "950ec522")
+@models(housekeeping.COUNT, "6854b33a")
 def housekeeping_count(work: Work, tables: Tables) -> Waiting:
     return [{"dead": len(work.read(tables.letters)), "retries": len(work.read(tables.retries))}]
     yield

@@ -15,8 +15,8 @@ from order_service.application.ports import OrderReader
 from order_service.domain.order import OrderId, Status, text_violations
 from service_kit.errors import Unavailable
 from service_kit.http.endpoint import Endpoint
-from service_kit.http.problems import FieldError
-from service_kit.http.query import invalid_query, read_query
+from service_kit.http.problems import FieldError, invalid_input
+from service_kit.http.query import read_query
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 100
 
@@ -28,7 +28,7 @@ def list_route(reader: OrderReader) -> Route:
             page = await list_orders(asked, reader)
         except UnknownCursor as error:
             name = "starting_after" if asked.starting_after is not None else "ending_before"
-            raise invalid_query(FieldError(loc=("query", name), msg=str(error))) from error
+            raise invalid_input("query", FieldError(loc=("query", name), msg=str(error))) from error
         except Unavailable as error:
             raise problem_of(error) from error
         return Response(encode_page(page.orders, has_more=page.has_more), media_type="application/json")
@@ -40,7 +40,7 @@ def _asked(request: Request) -> PageOfOrders:
     given = read_query(request.scope, _READERS)
     if "starting_after" in given and "ending_before" in given:
         message = "cannot be given together with starting_after"
-        raise invalid_query(FieldError(loc=("query", "ending_before"), msg=message))
+        raise invalid_input("query", FieldError(loc=("query", "ending_before"), msg=message))
     return PageOfOrders(**{"limit": LIMIT_DEFAULT, **given})
 
 

@@ -20,7 +20,7 @@ _TAKE = f"""
 UPDATE orders SET reemitted_at = now()
 WHERE order_id = ANY (ARRAY(
     SELECT order_id FROM orders
-    WHERE status = 'pending' AND {{which}}
+    WHERE {{which}}
       AND greatest(created_at, reemitted_at)
           < coalesce((SELECT created_at FROM outbox ORDER BY id LIMIT 1), 'infinity')
     ORDER BY created_at LIMIT {ORDERS_MAX}
@@ -29,9 +29,10 @@ WHERE order_id = ANY (ARRAY(
 RETURNING {COLUMNS}
 """
 
-TAKE_NAMED = _TAKE.format(which="order_id = ANY ($1::text[])")
+# Found by their ids, as in FINISH: never by reading all that are pending.
+TAKE_NAMED = _TAKE.format(which="order_id = ANY ($1::text[]) AND status || '' = 'pending'")
 
-TAKE_OLDEST = _TAKE.format(which="created_at <= now() - $1 * interval '1 s'")
+TAKE_OLDEST = _TAKE.format(which="status = 'pending' AND created_at <= now() - $1 * interval '1 s'")
 
 
 class ReconcileNow:

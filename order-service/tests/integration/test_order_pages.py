@@ -19,6 +19,7 @@ from order_service.infrastructure.reader import (
     PostgresReader,
     page,
 )
+from order_service.infrastructure.reconcile_now import TAKE_NAMED
 from order_service.infrastructure.unit_of_work import CANCEL
 from service_kit.postgres.database import PLANS_BY_INDEX, Database
 
@@ -165,10 +166,12 @@ def rows_read(node: dict[str, Any]) -> int:
     return int(own) + sum(rows_read(child) for child in node.get("Plans", ()))
 
 
-@pytest.mark.parametrize(("sql", "argument"), [(FINAL, "{o-1}"), (CANCEL, "o-1")])
+@pytest.mark.parametrize(
+    ("sql", "given"), [(FINAL, "'{o-1}'"), (CANCEL, "'o-1', NULL, NULL"), (TAKE_NAMED, "'{o-1}'")]
+)
 @pytest.mark.parametrize("all_are", ["pending", "done"])
 async def test_orders_are_found_by_their_ids_whatever_the_planner_thinks_of_their_statuses(
-    own_dsn: str, sql: str, argument: str, all_are: str
+    own_dsn: str, sql: str, given: str, all_are: str
 ) -> None:
     settings = PLANS_BY_INDEX | {"plan_cache_mode": "force_generic_plan"}
     session = await asyncpg.connect(own_dsn, server_settings=settings)
@@ -177,7 +180,6 @@ async def test_orders_are_found_by_their_ids_whatever_the_planner_thinks_of_thei
     await session.execute("VACUUM ANALYZE orders")
 
     await session.execute(f"PREPARE statement AS {sql}")
-    given = f"'{argument}'" if sql is FINAL else f"'{argument}', NULL, NULL"
     plan = "\n".join(row[0] for row in await session.fetch(f"EXPLAIN EXECUTE statement({given})"))
     await session.close()
 

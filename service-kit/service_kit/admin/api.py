@@ -4,7 +4,7 @@ from starlette.routing import Route
 
 from service_kit.admin.consuming_switch import ConsumingSwitch, ConsumingWatch
 from service_kit.admin.forecasts import Forecasts
-from service_kit.admin.housekeeping import AdminHousekeeping
+from service_kit.admin.housekeeping import LetterCountsFolder, ReplayItemsCleaner
 from service_kit.admin.replay_runner import ReplayRunner
 from service_kit.admin.replays import Replays
 from service_kit.admin.routes import AdminParts, admin_routes
@@ -57,5 +57,6 @@ class AdminApi:
                 on_handed_over=(flow.wakeup, flow.retries_due),
                 random=flow.random,
             ),
-            AdminHousekeeping(flow.database, random=flow.random),
+            LetterCountsFolder(flow.database, random=flow.random),
+            ReplayItemsCleaner(flow.database, retention_days=30.0, random=flow.random),
         ]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service_kit.errors import MalformedEvent, Unavailable
-from service_kit.events import Malformed, split_events
+from service_kit.errors import Unavailable
+from service_kit.events import Malformed, decoded_events
 from service_kit.failures import FailedEvent, storable
 from service_kit.forecast import Forecast, Foresee, Foreseen
 from service_kit.message import Delivery
@@ -87,18 +87,12 @@ class Forecasts:
             body=letter["body"],
             message_id=letter["message_id"],
         )
-        for body in split_events(delivery):
-            yield self._part(delivery, body)
-
-    def _part(self, delivery: Delivery, body: bytes | Malformed) -> "_Part":
-        if isinstance(body, Malformed):
-            return _Part.malformed(delivery, body.body, body.reason)
-        try:
-            event = self._decode(delivery.routing_key, body)
-        except Exception as error:  # as in the consumer: whatever decoding raises would be raised again
-            reason = str(error) if isinstance(error, MalformedEvent) else f"{type(error).__name__}: {error}"
-            return _Part.malformed(delivery, body, reason)
-        return _Part(event.key, event)
+        for body, event in decoded_events(delivery, self._decode):
+            if isinstance(event, Malformed):
+                key = FailedEvent.malformed(delivery, body, event.reason).event_key
+                yield _Part(key, fault=event.reason)
+            else:
+                yield _Part(event.key, event)
 
     async def _foresee_each(self, events: Sequence[Any]) -> list[Foreseen]:
         """Halved, as the consumer does it, until an event that nothing can be said of stands alone."""
@@ -122,10 +116,6 @@ class _Part:
     key: str
     event: Any = None
     fault: str | None = None
-
-    @classmethod
-    def malformed(cls, delivery: Delivery, body: bytes, reason: str) -> "_Part":
-        return cls(FailedEvent.malformed(delivery, body, reason).event_key, fault=reason)
 
 
 def _forecast(letter: Record, parts: Sequence[_Part], outcomes: Iterator[Foreseen]) -> LetterForecast:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from service_kit.lifecycle import BackgroundService
 from service_kit.postgres.database import Database
+from service_kit.postgres.housekeeping import Cleaner
 
 # One row of many: what is summed stays the same at every moment. Several may do so at once.
 UNFOLDED = "SELECT count(*) - count(DISTINCT group_id) FROM dead_letter_groups"
@@ -20,6 +21,28 @@ INSERT INTO dead_letter_groups (group_id, letters)
 SELECT group_id, sum(letters) FROM folded GROUP BY group_id HAVING sum(letters) <> 0
 """
 
+_UNFOLDED_MAX = 500
+
+
+class LetterCountsFolder(BackgroundService):
+    """Folds the counts of dead letters, once they are more than 500 rows too many."""
+
+    name: ClassVar[str] = "letter_counts_folder"
+
+    def __init__(
+        self, database: Database, *, interval_seconds: float = 5.0, random: Random | None = None
+    ) -> None:
+        super().__init__(random)
+        self._database = database
+        self._interval_seconds = interval_seconds
+
+    async def run_once(self) -> None:
+        async with self._database.connection() as connection:
+            if await connection.fetchval(UNFOLDED) > _UNFOLDED_MAX:
+                await connection.execute(FOLD)
+        await self.pause(self._interval_seconds)
+
+
 # Which letters a replay took is told for a while; that there was one, for ever.
 FORGET_ITEMS = """
 DELETE FROM replay_items WHERE ctid = ANY (ARRAY(
@@ -29,30 +52,9 @@ DELETE FROM replay_items WHERE ctid = ANY (ARRAY(
 ))
 """
 
-_UNFOLDED_MAX = 500
 
+class ReplayItemsCleaner(Cleaner):
+    """Forgets which letters a replay took, `retention_days` after its end."""
 
-class AdminHousekeeping(BackgroundService):
-    """Folds the counts of dead letters, and forgets what a replay took `retention_days` after its end."""
-
-    name: ClassVar[str] = "admin_housekeeping"
-
-    def __init__(
-        self,
-        database: Database,
-        *,
-        retention_days: float = 30.0,
-        interval_seconds: float = 5.0,
-        random: Random | None = None,
-    ) -> None:
-        super().__init__(random)
-        self._database = database
-        self._retention_days = retention_days
-        self._interval_seconds = interval_seconds
-
-    async def run_once(self) -> None:
-        async with self._database.connection() as connection:
-            if await connection.fetchval(UNFOLDED) > _UNFOLDED_MAX:
-                await connection.execute(FOLD)
-            await connection.execute(FORGET_ITEMS, self._retention_days)
-        await self.pause(self._interval_seconds)
+    name: ClassVar[str] = "replay_items_cleaner"
+    statement = FORGET_ITEMS

@@ -9,6 +9,7 @@ import structlog
 from service_kit.admin.selection import LetterFilter, Selection, conditions, selected_ids
 from service_kit.postgres.audit import Cause, write_audit
 from service_kit.postgres.database import Database, Record
+from service_kit.postgres.dead_letters import COUNT_LETTERS
 
 log = structlog.stdlib.get_logger()
 
@@ -46,8 +47,6 @@ CROSS JOIN LATERAL (
 ORDER BY counted.letters DESC, counted.group_id
 """
 
-TOTAL = "SELECT coalesce(sum(letters), 0)::bigint FROM dead_letter_groups"
-
 DISCARD = "DELETE FROM dead_letter_queue WHERE id = ANY ($1::bigint[]) RETURNING event_key"
 _KEYS_KEPT = 100
 
@@ -82,7 +81,7 @@ async def letter_groups(database: Database, *, limit: int) -> Mapping[str, objec
     """The largest groups; `total` counts all letters, whatever their group."""
     async with database.transaction() as connection:
         groups = await connection.fetch(GROUPS, limit + 1)
-        total = await connection.fetchval(TOTAL)
+        total = await connection.fetchval(COUNT_LETTERS)
     shown = [dict(group) for group in groups[:limit]]
     return {"groups": shown, "total": total, "has_more": len(groups) > limit}
 

@@ -35,7 +35,9 @@ FROM replays WHERE id = $1 AND turn = $2 FOR UPDATE
 """
 
 # Where each letter is now, as of one moment. Its first attempt is to come while its row waits as it was
-# handed over. It has failed if it was set aside again since then, or waits for another attempt: a new row.
+# handed over. It has failed if it was set aside again since then, or waits for another attempt: in a new row,
+# or in one that waited under its event's own key before, and then keeps its place. Such an older row says
+# nothing of an event whose key is in the inbox.
 SETTLE = """
 WITH found AS (
     SELECT dead_letter_id, CASE
@@ -44,7 +46,9 @@ WITH found AS (
         THEN 'in_flight'
         WHEN EXISTS (SELECT FROM outbox WHERE id = item.outbox_id)
             OR EXISTS (
-                SELECT FROM retry_queue WHERE event_key = ANY (item.event_keys) AND id > item.retry_id)
+                SELECT FROM retry_queue AS retry WHERE event_key = ANY (item.event_keys) AND (
+                    id > item.retry_id
+                    OR NOT EXISTS (SELECT FROM processed_inbox WHERE event_key = retry.event_key)))
             OR EXISTS (
                 SELECT FROM dead_letter_queue
                 WHERE event_key = ANY (item.event_keys) AND last_seen_at >= item.handed_at)

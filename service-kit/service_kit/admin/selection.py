@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from service_kit.http.inputs import RowId, Text, invalid
-from service_kit.http.problems import Problem
+from service_kit.http.inputs import RowId, Text
+from service_kit.http.problems import FieldError, Problem, invalid_input
 from service_kit.postgres.database import Connection
 
 IDS_MAX = 10_000
@@ -79,7 +79,7 @@ def conditions(wanted: LetterFilter, *, arguments: list[object]) -> str:
 def require_one_way(selection: Selection) -> None:
     """Raises Problem 400 unless exactly one way of selecting is given."""
     if (selection.ids is None) == (selection.filter is None):
-        raise invalid(("body",), "must have either ids or filter")
+        raise invalid_input("body", FieldError(loc=("body",), msg="must have either ids or filter"))
 
 
 async def selected_ids(connection: Connection, selection: Selection) -> Sequence[int]:

@@ -3,22 +3,23 @@
 import asyncio
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 from service_kit.admin.consuming_switch import ConsumingSwitch
 from service_kit.errors import Unavailable
 from service_kit.event_flow import EventFlow
 from service_kit.http.health import Readiness
 from service_kit.instance import instance_name
+from service_kit.postgres.dead_letters import COUNT_LETTERS
+from service_kit.version import installed_version
 
 # The inbox has as many keys as there are events in a week: the planner's estimate is near enough; -1 is none.
-BACKLOG = """
+BACKLOG = f"""
 SELECT (SELECT count(*) FROM outbox) AS outbox_pending,
     coalesce((SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1), 0)
         AS outbox_oldest_seconds,
     (SELECT count(*) FROM retry_queue) AS retries_pending,
     (SELECT min(due_at) FROM retry_queue) AS retries_next_due_at,
-    (SELECT coalesce(sum(letters), 0)::bigint FROM dead_letter_groups) AS dead_letters,
+    ({COUNT_LETTERS}) AS dead_letters,
     (SELECT nullif(reltuples, -1)::bigint FROM pg_class WHERE oid = 'processed_inbox'::regclass) AS inbox_keys
 """
 
@@ -46,7 +47,7 @@ class ServiceState:
         self._about = {
             "service": flow.settings.service_name,
             "instance": instance_name(flow.settings),
-            "version": _version(),
+            "version": installed_version(),
         }
 
     async def now(self) -> Known:
@@ -76,10 +77,3 @@ class ServiceState:
                 return await asking
         except (Unavailable, TimeoutError):
             return otherwise
-
-
-def _version() -> str:
-    try:
-        return version("order-processor")
-    except PackageNotFoundError:
-        return "unknown"

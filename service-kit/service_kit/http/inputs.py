@@ -9,9 +9,11 @@ from msgspec import Meta
 from starlette.requests import Request
 
 from service_kit.http.body import read_body
-from service_kit.http.problems import FieldError, Problem
+from service_kit.http.problems import FieldError, Problem, invalid_input
+from service_kit.http.query import read_query
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 # What a database can store, and so what can be found there: neither NUL nor lone surrogates.
 STORABLE = r"^[^\x00\ud800-\udfff]*$"
@@ -24,13 +26,14 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def query(request: Request, kind: type[T]) -> T:
-    """The query as a `kind`; an empty value counts as none. Raises Problem 400, also for unknown names."""
-    given = {name: value for name, value in request.query_params.items() if value}
+def query(request: Request, kind: type[S]) -> S:
+    """The query as a struct `kind`; an empty value counts as none. Raises Problem 400 as `read_query`."""
+    readers = dict.fromkeys(kind.__struct_fields__, str)
+    given = {name: text for name, text in read_query(request.scope, readers).items() if text}
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid("The query is not valid.", "query", error) from error
+        raise _invalid("query", error) from error
 
 
 async def json_body(request: Request, kind: type[T]) -> T:
@@ -39,16 +42,9 @@ async def json_body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise _invalid("The body is not valid.", "body", error) from error
+        raise _invalid("body", error) from error
     except _UNREADABLE as error:
-        fault = FieldError(loc=("body",), msg=f"is not readable: {error}")
-        raise Problem(400, "ValidationError", "The body is not valid.", errors=[fault]) from error
-
-
-def invalid(location: tuple[str | int, ...], words: str) -> Problem:
-    """A fault that only a look at the whole input shows."""
-    fault = FieldError(loc=location, msg=words)
-    return Problem(400, "ValidationError", f"The {location[0]} is not valid.", errors=[fault])
+        raise invalid_input("body", FieldError(loc=("body",), msg=f"is not readable: {error}")) from error
 
 
 def row_id(path_params: Mapping[str, str], name: str) -> int | None:
@@ -59,10 +55,9 @@ def row_id(path_params: Mapping[str, str], name: str) -> int | None:
     return int(text) if 0 < int(text) < 2**63 else None
 
 
-def _invalid(detail: str, part: str, error: msgspec.ValidationError) -> Problem:
+def _invalid(part: str, error: msgspec.ValidationError) -> Problem:
     words = str(error)
     place = _PLACE.search(words)
     steps = _STEP.findall(place["path"]) if place else []
     loc: list[str | int] = [part, *(name or int(index) for name, index in steps)]
-    fault = FieldError(loc=loc, msg=words[: place.start()] if place else words)
-    return Problem(400, "ValidationError", detail, errors=[fault])
+    return invalid_input(part, FieldError(loc=loc, msg=words[: place.start()] if place else words))

@@ -57,6 +57,11 @@ class Problem(Exception):
         return cls(status, HTTPStatus(status).phrase.title().replace(" ", ""), detail, headers=headers)
 
 
+def invalid_input(part: str, *faults: FieldError) -> Problem:
+    """Of a request's `part` (query, body) that is not valid."""
+    return Problem(400, "ValidationError", f"The {part} is not valid.", errors=faults)
+
+
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     title: str

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
-from service_kit.http.problems import FieldError, Problem
+from service_kit.http.problems import FieldError, Problem, invalid_input
 
 _PARAMETERS_MAX = 100
 
@@ -32,12 +32,8 @@ def read_query(scope: Scope, readers: Mapping[str, Callable[[str], Any]]) -> dic
         except ValueError as error:
             faults.append(FieldError(loc=("query", name), msg=str(error)))
     if faults:
-        raise invalid_query(*faults)
+        raise invalid_input("query", *faults)
     return values
-
-
-def invalid_query(*faults: FieldError) -> Problem:
-    return Problem(400, "ValidationError", "The query is not valid.", errors=faults)
 
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:
@@ -52,4 +48,4 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
     except UnicodeDecodeError:
         raise Problem.of_status(400, "The query is not UTF-8.") from None
     except ValueError as error:
-        raise invalid_query(FieldError(loc=("query",), msg=f"is not readable: {error}")) from None
+        raise invalid_input("query", FieldError(loc=("query",), msg=f"is not readable: {error}")) from None

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +16,7 @@ from prometheus_client import (
 from service_kit.broker import PublishOutcome
 from service_kit.errors import Unavailable
 from service_kit.outbox import OutboxBacklog
+from service_kit.version import installed_version
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -93,7 +93,7 @@ class Metrics:
         build = self._gauge(
             "order_processor_build_info", "1; the labels say what runs.", ["version", "python"]
         )
-        build.labels(_version(), platform.python_version()).set(1)
+        build.labels(installed_version(), platform.python_version()).set(1)
         ProcessCollector(registry=self.registry)
         for event_type in publishes:
             self.events_published.labels(event_type)
@@ -125,10 +125,3 @@ class Metrics:
 
 def _timestamp(moment: datetime | None) -> float:
     return moment.timestamp() if moment else 0.0
-
-
-def _version() -> str:
-    try:
-        return version("order-processor")
-    except PackageNotFoundError:
-        return "unknown"

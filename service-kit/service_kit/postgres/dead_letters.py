@@ -52,6 +52,9 @@ UNION ALL
 SELECT 'outbox:' || message_id, NULL, id FROM to_outbox
 """
 
+# Exact, and no look at the letters: triggers keep the sums.
+COUNT_LETTERS = "SELECT coalesce(sum(letters), 0)::bigint FROM dead_letter_groups"
+
 DISCARD = f"DELETE FROM dead_letter_queue WHERE id = ANY ($1::bigint[]) RETURNING {_COLUMNS}"
 
 

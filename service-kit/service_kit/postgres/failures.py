@@ -84,7 +84,7 @@ class PostgresFailures:
                 routing_key=record["event_type"],
                 body=record["body"],
                 message_id=record["message_id"],
-                headers=msgspec.json.decode(record["headers"]),
+                headers=_headers(record["headers"]),
                 redelivered=True,
                 attempt=record["attempts"] + 1,
                 last_error=record["last_error"],
@@ -141,6 +141,15 @@ def _json_text(body: bytes) -> str | None:
         return body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _headers(text: str) -> Mapping[str, object]:
+    """What is no object in a row that was written by hand is kept under a name, and costs nobody an event."""
+    try:
+        headers: object = _any_json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        headers = text
+    return headers if isinstance(headers, dict) else {"headers": headers}
 
 
 def _json_headers(headers: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ import structlog
 from service_kit.lifecycle import BackgroundService
 from service_kit.observability.metrics import Metrics
 from service_kit.postgres.database import Database
+from service_kit.postgres.dead_letters import COUNT_LETTERS
 from service_kit.postgres.outbox import PostgresOutbox
 
 log = structlog.stdlib.get_logger()
@@ -30,8 +31,11 @@ DELETE FROM publications WHERE ctid = ANY (ARRAY(
 """
 
 
-class _Cleaner(BackgroundService):
-    """Forgets what is older than `retention_days`, 5,000 rows at a time."""
+class Cleaner(BackgroundService):
+    """Forgets what is older than `retention_days`: what `statement`, of which they are $1, deletes.
+
+    It deletes 5,000 rows at most; if there were as many, it is repeated at once.
+    """
 
     statement: ClassVar[str]
 
@@ -55,14 +59,14 @@ class _Cleaner(BackgroundService):
             await self.pause(self._interval_seconds)
 
 
-class InboxCleaner(_Cleaner):
+class InboxCleaner(Cleaner):
     """Forgets inbox keys. Afterwards a duplicate is still harmless: the version guards refuse it."""
 
     name: ClassVar[str] = "inbox_cleaner"
     statement = FORGET
 
 
-class PublicationsCleaner(_Cleaner):
+class PublicationsCleaner(Cleaner):
     """Forgets when events were published, and by whom."""
 
     name: ClassVar[str] = "publications_cleaner"
@@ -113,9 +117,7 @@ class OutboxVacuum(BackgroundService):
         await self.pause(self._interval_seconds)
 
 
-COUNT = (
-    "SELECT (SELECT count(*) FROM dead_letter_queue) AS dead, (SELECT count(*) FROM retry_queue) AS retries"
-)
+COUNT = f"SELECT ({COUNT_LETTERS}) AS dead, (SELECT count(*) FROM retry_queue) AS retries"
 
 
 class BacklogWatch(BackgroundService):

@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from random import Random
 from threading import Thread
 from typing import Any
@@ -22,6 +21,7 @@ from service_kit.observability.trace_context import continued_trace, is_sampled,
 from service_kit.tracing.export import ToldExporter
 from service_kit.tracing.messaging import Messaging
 from service_kit.tracing.tracer import Attributes, Kind
+from service_kit.version import installed_version
 
 _KINDS = {kind: SpanKind[kind.name] for kind in Kind}
 _FLUSH_SECONDS_MAX, _FLUSH_SECONDS_WHEN_FAILING = 5.0, 0.5
@@ -160,8 +160,7 @@ def _resource(service_name: str, *, shares_process: bool) -> Resource:
     if str(attributes["service.name"]).startswith("unknown_service"):
         attributes["service.name"] = service_name
     attributes.setdefault("service.instance.id", instance_id)
-    with suppress(PackageNotFoundError):
-        attributes.setdefault("service.version", version("order-processor"))
+    attributes.setdefault("service.version", installed_version())
     return _HashedResource(attributes, said.schema_url)
 
 

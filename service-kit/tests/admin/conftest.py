@@ -240,7 +240,7 @@ async def post(client: httpx.AsyncClient, path: str, status: int = 200, **body: 
 
 
 async def get(client: httpx.AsyncClient, path: str, status: int = 200, **params: Any) -> Any:
-    answer = await client.get(path, params=params)
+    answer = await client.get(path, params=params or None)
     assert answer.status_code == status, answer.text
     return answer.json()
 

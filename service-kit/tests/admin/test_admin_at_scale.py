@@ -10,10 +10,12 @@ import asyncpg
 import pytest
 
 from service_kit.admin import letters
-from service_kit.admin.housekeeping import FOLD, UNFOLDED, AdminHousekeeping
+from service_kit.admin.housekeeping import FOLD, UNFOLDED, LetterCountsFolder
 from service_kit.admin.letters import list_statement
 from service_kit.admin.selection import LetterFilter
+from service_kit.admin.state import BACKLOG
 from service_kit.postgres.database import Database
+from service_kit.postgres.housekeeping import COUNT
 
 from .conftest import bury
 
@@ -98,7 +100,17 @@ async def test_groups_are_found_without_reading_the_letters(
 
     assert sum(group["count"] for group in groups) == LETTERS
     assert await rows_read(database, letters.GROUPS.replace("$1", "100")) <= 5 * len(groups)
-    assert await rows_read(database, letters.TOTAL) <= 5 * len(groups)
+
+
+@pytest.mark.parametrize("sql", [COUNT, BACKLOG])
+async def test_letters_are_counted_without_reading_them(
+    many: asyncpg.Connection, database: Database, sql: str
+) -> None:
+    async with database.connection() as connection:
+        counts = await connection.fetchrow(sql)
+
+    assert counts and LETTERS in dict(counts).values()
+    assert await rows_read(database, sql) <= 100
 
 
 async def test_folding_the_counts_changes_no_count(many: asyncpg.Connection, database: Database) -> None:
@@ -108,9 +120,9 @@ async def test_folding_the_counts_changes_no_count(many: asyncpg.Connection, dat
     before = await counted(many)
     assert await many.fetchval(UNFOLDED) > 500
 
-    housekeeping = AdminHousekeeping(database)
-    running = asyncio.ensure_future(housekeeping.run_once())
-    housekeeping.stop()
+    folder = LetterCountsFolder(database)
+    running = asyncio.ensure_future(folder.run_once())
+    folder.stop()
     await running
 
     assert await many.fetchval(UNFOLDED) == 0

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service_kit.admin.forecasts import Forecasts
+from service_kit.admin.housekeeping import ReplayItemsCleaner
 from service_kit.admin.replay_runner import ReplayRunner
 from service_kit.consumer import Never, RetryLater
 from service_kit.inprocess import InProcessBroker
@@ -98,6 +99,27 @@ async def test_a_letter_that_was_malformed_and_now_fails_under_its_own_key_has_f
     created = await post(client, "/admin/replays", 201, ids=[letter_id], failure_share_max=1, **RUN)
 
     assert counts(await ended(client, created["id"])) == (0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(("done", "outcome"), [(False, (0, 0, 1, 0)), (True, (1, 0, 0, 0))])
+async def test_a_letter_whose_event_waits_for_its_retry_already_is_handled_only_if_its_effect_is_there(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, probe: Probe, done: bool, outcome: object
+) -> None:
+    """The same event failed before under its own key: that retry stays, and no new one is stored."""
+    await connection.execute(
+        "INSERT INTO retry_queue (event_key, event_type, body, headers, attempts, last_error, due_at)"
+        " VALUES ('o1:1', 'event', '{\"key\": \"o1:1\"}', '{}', 1, '', now() + interval '1 h')"
+    )
+    if done:
+        await connection.execute("INSERT INTO processed_inbox (event_key) VALUES ('o1:1')")
+    else:
+        probe.outcomes["o1:1"] = RetryLater(reason="not yet")
+    [letter_id] = await bury(connection, "malformed:0123", body=b'{"key": "o1:1"}')
+
+    created = await post(client, "/admin/replays", 201, ids=[letter_id], failure_share_max=1, **RUN)
+
+    assert counts(await ended(client, created["id"])) == outcome
+    assert await left(connection) == (0, 1, 0)
 
 
 async def test_message_id_is_kept_and_death_headers_are_not(
@@ -456,3 +478,22 @@ async def test_replays_are_listed_from_the_newest(
     assert [replay["id"] for replay in first["replays"] + second["replays"]] == created[::-1]
     assert (first["has_more"], second["has_more"]) == (True, False)
     assert first["replays"][0] == await get(idle_client, f"/admin/replays/{created[-1]}")
+
+
+async def test_which_letters_a_replay_took_is_forgotten_a_while_after_its_end(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, database: Database
+) -> None:
+    replays = []
+    for number in range(2):
+        ids = await bury(connection, f"o{number}:1")
+        created = await post(client, "/admin/replays", 201, ids=ids, **RUN)
+        replays.append((await ended(client, created["id"]))["id"])
+    await connection.execute(
+        "UPDATE replays SET finished_at = now() - interval '31 days' WHERE id = $1", replays[0]
+    )
+
+    await ReplayItemsCleaner(database, retention_days=30, interval_seconds=0).run_once()
+
+    kept = await connection.fetch("SELECT replay_id FROM replay_items")
+    assert [row["replay_id"] for row in kept] == replays[1:]
+    assert len((await get(client, "/admin/replays"))["replays"]) == 2

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from structlog.testing import capture_logs
 
+from service_kit.failures import FailedEvent, Postponed
 from service_kit.inbox import Inbox
 from service_kit.outbox import OutboxEvent
 from service_kit.postgres.database import Database
@@ -75,7 +76,23 @@ class TestPostgresInbox(InboxConformance):
 
 
 class TestPostgresFailures(FailuresConformance):
-    pass
+    @pytest.mark.parametrize(
+        "headers", ["7", "null", "[1]", '"a"', '{"limit": 1e400}', "[" * 5_000 + "]" * 5_000]
+    )
+    async def test_a_row_written_by_hand_may_have_any_headers(
+        self, stores: PostgresStores, database: Database, headers: str
+    ) -> None:
+        await stores.failures.set_aside([Postponed(event=failed_event(), delay_seconds=0)], [])
+        async with database.connection() as connection:
+            await connection.execute("UPDATE retry_queue SET headers = $1::text::jsonb", headers)
+
+        [delivery] = await stores.failures.lease_due(10, lease_seconds=60)
+
+        assert isinstance(delivery.headers, dict) and len(delivery.headers) == 1
+        failed = FailedEvent.malformed(delivery, delivery.body, "still no event")
+        await stores.failures.set_aside([], [failed], ended=[delivery.tag])
+        [letter] = await stores.dead_letters.list(limit=10)
+        assert len(letter.headers) == 1
 
 
 class TestPostgresDeadLetters(DeadLettersConformance):
