@@ -13,7 +13,9 @@ from typing import Any, Self
 import structlog
 
 from service_kit.errors import ServiceKitError, Unavailable
-from service_kit.http.application import Routes, application
+from service_kit.http.access import Access
+from service_kit.http.application import NOBODY, Routes, application
+from service_kit.http.endpoint import roles_of
 from service_kit.http.health import Check, Readiness, health_routes
 from service_kit.http.metrics_endpoint import metrics_route
 from service_kit.http.server import HttpServer
@@ -48,13 +50,15 @@ class ServiceParts:
     `prepare` is called until it does not raise Unavailable any more (migrations, a look at the schema), and
     before any background service runs; it may be cancelled. `on_drain` is called before requests in flight
     are waited for, to end those that could take long. `checks` are shown by `/ready`, beside one named
-    `migrations` that tells whether `prepare` is done. `routes` are served from the beginning.
+    `migrations` that tells whether `prepare` is done. `routes` are served from the beginning, to whom
+    `access` lets in by their roles; each must have one.
     """
 
     host: str
     port: int
     metrics: Metrics
     routes: Routes = ()
+    access: Access = NOBODY
     checks: Mapping[str, Check] = field(default_factory=dict)
     prepare: Callable[[], Awaitable[None]] = _nothing_to_prepare
     background_services: Sequence[BackgroundService] = ()
@@ -142,7 +146,8 @@ class Service:
         readiness = Readiness({**parts.checks, "migrations": self._migrations_check})
         # The router looks at them in this order: what is asked for most stands first.
         routes = [*parts.routes, *health_routes(self.name, readiness), metrics_route(parts.metrics.registry)]
-        app = application(routes, metrics=parts.metrics)
+        list(roles_of(routes))  # raises for one without
+        app = application(routes, metrics=parts.metrics, access=parts.access)
         traced = Traced(app, parts.tracer) if parts.tracer else app
         server = HttpServer(traced, parts.host, parts.port)
         background = _Background(parts.background_services, parts.metrics)

@@ -97,7 +97,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instance: Instance = None
     """What this process is called in what it records; see `instance_name`."""
     admin_key: AdminKey = None
-    """What opens the admin routes; without it they are closed."""
+    """A key that may all, and that needs no database; processes of a deployment ask each other with it."""
+    auth: Literal["keys", "off"] = "keys"
+    """Whether keys are asked for; `off` leaves the admin routes to those who have `admin_key`."""
 
 
 S = TypeVar("S", bound=Settings)

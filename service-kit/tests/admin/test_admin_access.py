@@ -30,6 +30,10 @@ ROUTES = [
     ("POST", "/admin/replays/{id}/cancel"),
     ("POST", "/admin/consuming/pause"),
     ("POST", "/admin/consuming/resume"),
+    ("GET", "/admin/keys"),
+    ("POST", "/admin/keys"),
+    ("POST", "/admin/keys/{id}/rotate"),
+    ("POST", "/admin/keys/{id}/revoke"),
 ]
 CHANGES = [path for method, path in ROUTES if method == "POST" and not path.endswith("forecast")]
 BODY = {"reason": "x", "ids": [1]}

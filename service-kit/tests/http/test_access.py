@@ -7,7 +7,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service_kit.http.access import Access
+from service_kit.http.access import Access, operator_of
+from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role
 from service_kit.http.server import HttpServer
 
 Serve = Callable[..., Awaitable[HttpServer]]
@@ -18,17 +20,17 @@ BEARER = {"authorization": f"Bearer {KEY}"}
 OPERATOR = {"x-operator": "Анна"}
 
 
-def admin_route(access: Access) -> Route:
-    async def endpoint(request: Request) -> Response:
-        return JSONResponse({"operator": access.admin(request).name})
+async def operator(request: Request) -> Response:
+    return JSONResponse({"operator": operator_of(request).name})
 
-    return Route("/admin/state", endpoint, methods=["GET", "POST"])
+
+ROUTES = [Route("/admin/state", Endpoint(operator, Role.ADMIN), methods=["GET", "POST"])]
 
 
 async def ask(
     serve: Serve, access: Access, method: str = "GET", headers: Mapping[str, str] | None = None
 ) -> tuple[int, Any]:
-    server = await serve([admin_route(access)])
+    server = await serve(ROUTES, access=access)
     given = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     async with httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.request(method, "/admin/state", headers=given)
@@ -53,7 +55,7 @@ async def test_no_or_another_key_does_not_open(serve: Serve, authorization: str)
 
 
 async def test_who_lacks_the_key_is_told_how_to_give_it(serve: Serve) -> None:
-    server = await serve([admin_route(Access(KEY))])
+    server = await serve(ROUTES, access=Access(KEY))
     async with httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.get("/admin/state")
 
@@ -101,7 +103,7 @@ async def test_a_proxy_on_this_machine_does_not_open_it_to_others(serve: Serve, 
 
 
 async def test_two_hosts_do_not_open_it(serve: Serve, raw: Raw) -> None:
-    server = await serve([admin_route(Access(None, open_on_loopback=True))])
+    server = await serve(ROUTES, access=Access(None, open_on_loopback=True))
     head = b"GET /admin/state HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n"
 
     assert (await raw(server, head)).split()[1] in (b"400", b"403")
