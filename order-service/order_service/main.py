@@ -43,7 +43,7 @@ from service_kit.consumer import Handler
 from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.group_commit import GroupCommit
-from service_kit.guard import Guard
+from service_kit.guard import Guard, http_limits
 from service_kit.instance import instance_name
 from service_kit.key_commands import key_commands
 from service_kit.lifecycle import Wakeup
@@ -183,6 +183,8 @@ async def order_service(
             ],
             on_drain=end_what_waits,
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
+            limits=http_limits(settings),
+            cors_origins=settings.cors_origins,
             tracer=tracer,
         )
 

@@ -4,6 +4,8 @@ import structlog
 
 from service_kit.errors import StartupError
 from service_kit.http.access import Access, is_loopback
+from service_kit.http.protocol import HttpLimits
+from service_kit.http.rate_limits import RateLimits
 from service_kit.key_ring import KeyRing
 from service_kit.postgres.api_keys import ApiKeys
 from service_kit.postgres.database import Database
@@ -17,6 +19,13 @@ _WHAT_TO_DO = (
 )
 
 
+def http_limits(settings: Settings) -> HttpLimits:
+    return HttpLimits(
+        connections_max=settings.connections_max,
+        connections_per_address_max=settings.connections_per_address_max,
+    )
+
+
 class Guard:
     """`keys` are those in the database, `ring` what this process remembers of them."""
 
@@ -25,7 +34,10 @@ class Guard:
         self.keys = ApiKeys(database)
         self.ring = KeyRing(self.keys.find)
         asked_for = self.ring if settings.auth == "keys" else None
-        self.access = Access(settings.admin_key, keys=asked_for, open_on_loopback=open_on_loopback)
+        limits = RateLimits.of(per_key=settings.rate_per_key, per_address=settings.rate_per_address)
+        self.access = Access(
+            settings.admin_key, keys=asked_for, open_on_loopback=open_on_loopback, limits=limits
+        )
 
     async def require_keys(self) -> None:
         """Raises StartupError when others than this machine are to be served, and nobody has a key.

@@ -15,9 +15,11 @@ import structlog
 from service_kit.errors import ServiceKitError, Unavailable
 from service_kit.http.access import Access
 from service_kit.http.application import NOBODY, Routes, application
+from service_kit.http.cors import for_origins
 from service_kit.http.endpoint import roles_of
 from service_kit.http.health import Check, Readiness, health_routes
 from service_kit.http.metrics_endpoint import metrics_route
+from service_kit.http.protocol import DEFAULT_LIMITS, HttpLimits
 from service_kit.http.server import HttpServer
 from service_kit.http.traced import Traced
 from service_kit.lifecycle import BackgroundService
@@ -64,6 +66,8 @@ class ServiceParts:
     background_services: Sequence[BackgroundService] = ()
     on_drain: Callable[[], None] = _nothing_to_end
     shutdown_grace_seconds: float = 20.0
+    limits: HttpLimits = DEFAULT_LIMITS
+    cors_origins: str | None = None
     tracer: Tracer | None = None
 
 
@@ -149,7 +153,9 @@ class Service:
         list(roles_of(routes))  # raises for one without
         app = application(routes, metrics=parts.metrics, access=parts.access)
         traced = Traced(app, parts.tracer) if parts.tracer else app
-        server = HttpServer(traced, parts.host, parts.port)
+        if parts.cors_origins:
+            traced = for_origins(traced, parts.cors_origins.split(","))
+        server = HttpServer(traced, parts.host, parts.port, limits=parts.limits)
         background = _Background(parts.background_services, parts.metrics)
         try:
             await server.start()

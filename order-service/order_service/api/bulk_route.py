@@ -18,7 +18,7 @@ from order_service.domain.errors import InvalidOrder, Violation
 from service_kit.errors import Unavailable
 from service_kit.group_commit import GroupCommit, Overloaded
 from service_kit.http.body import BODY_BYTES_MAX, body_chunks
-from service_kit.http.endpoint import Endpoint
+from service_kit.http.endpoint import Endpoint, charge
 from service_kit.http.principal import Role, principal_of
 from service_kit.http.problems import Problem, instance_of
 from service_kit.http.query import read_query
@@ -136,6 +136,7 @@ class _Bulk:
     async def _store(self) -> None:
         """Commit the batch with those of others, and add its results in their order."""
         batch, self._batch, self._batch_bytes = self._batch, [], 0
+        charge(self._request.scope, len(batch))
         async with self._turns:
             orders = [order async for order in self._commands(batch)]
             outcomes = iter(await self._outcomes([each for each in orders if isinstance(each, CreateOrder)]))

@@ -11,6 +11,7 @@ from starlette.types import Scope
 from service_kit.errors import Unavailable
 from service_kit.http.principal import EVERYBODY, PRINCIPAL, Principal, Role, principal_of
 from service_kit.http.problems import FieldError, Problem
+from service_kit.http.rate_limits import UNLIMITED, RateLimits
 from service_kit.key_ring import KeyRing
 
 log = structlog.stdlib.get_logger()
@@ -40,22 +41,34 @@ class Access:
     """
 
     def __init__(
-        self, admin_key: str | None, *, keys: KeyRing | None = None, open_on_loopback: bool = False
+        self,
+        admin_key: str | None,
+        *,
+        keys: KeyRing | None = None,
+        open_on_loopback: bool = False,
+        limits: RateLimits = UNLIMITED,
     ) -> None:
         self._admin_key = admin_key.encode() if admin_key else None
         self._keys = keys
         self._open_on_loopback = open_on_loopback
+        self._limits = limits
 
     async def admit(self, scope: Scope, role: Role) -> None:
         """Let in a request to a route that asks for `role`; who asks is in its scope from then on.
 
         Raises Problem: 401 without a good key, 403 when it lacks the role, or the admin routes are closed;
-        503 when the keys cannot be looked up.
+        429 when too much was asked for; 503 when the keys cannot be looked up.
         """
+        self._limits.take_of_address(scope)
         principal = EVERYBODY if self._keys is None and role is not Role.ADMIN else await self._asking(scope)
         if not principal.has(role):
             raise Problem(403, "Forbidden", f"This key may not do that: it needs the role {role}.")
+        self._limits.take_of_key(scope, principal)
         scope[PRINCIPAL] = principal
+
+    def charge(self, scope: Scope, tokens: int) -> None:
+        """Count what a request that was let in costs beyond being one request."""
+        self._limits.charge(scope, tokens)
 
     async def _asking(self, scope: Scope) -> Principal:
         key = _given_key(scope)

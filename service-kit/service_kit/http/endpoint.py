@@ -9,9 +9,14 @@ from starlette.types import Receive, Scope, Send
 
 from service_kit.http.access import Access
 from service_kit.http.principal import Role
+from service_kit.http.rate_limits import HEADERS
 
 ACCESS = "service_kit.access"
 """Of a request's scope: the Access of the application."""
+
+
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""What is answered holds what strangers sent: no browser may take it for anything else than we say."""
 
 
 class Endpoint:
@@ -30,7 +35,17 @@ class Endpoint:
             access: Access = scope[ACCESS]
             await access.admit(scope, self.role)
         response = await self._handle(Request(scope, receive, send))
+        if NO_SNIFFING not in response.raw_headers:
+            response.raw_headers.append(NO_SNIFFING)
+        if HEADERS in scope:
+            response.headers.update(scope[HEADERS])
         await response(scope, receive, send)
+
+
+def charge(scope: Scope, requests: int) -> None:
+    """Count what a request brings as so many more, where there are limits."""
+    access: Access = scope[ACCESS]
+    access.charge(scope, requests)
 
 
 def roles_of(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, str, Role]]:

@@ -27,10 +27,12 @@ KEY_ROLES: Sequence[Role] = (Role.READ, Role.WRITE, Role.ADMIN)
 class Principal:
     """`customers`: whose orders it may see and send, None for all of them.
 
-    `by_own_word`: nothing but the header `X-Operator` says who it is.
+    `id` names it among all that limits are kept for; what has none has no limits. `by_own_word`: nothing but
+    the header `X-Operator` says who it is.
     """
 
     name: str
+    id: str = ""
     roles: frozenset[Role]
     customers: frozenset[str] | None = None
     by_own_word: bool = False

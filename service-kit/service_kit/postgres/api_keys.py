@@ -20,7 +20,7 @@ WITH used AS (
     UPDATE api_keys SET last_used_at = now()
     WHERE hash = $1 AND {_USABLE} AND coalesce(last_used_at, '-infinity') < now() - interval '1 minute'
 )
-SELECT hash, name, roles, customers, extract(epoch FROM expires_at - now())::float8 AS seconds_left
+SELECT id, hash, name, roles, customers, extract(epoch FROM expires_at - now())::float8 AS seconds_left
 FROM api_keys WHERE hash = $1 AND {_USABLE}
 """
 
@@ -159,5 +159,5 @@ def _target(row: Record) -> str:
 def _found(row: Record) -> FoundKey:
     customers = frozenset(row["customers"]) if row["customers"] is not None else None
     roles = frozenset(Role(role) for role in row["roles"])
-    principal = Principal(name=row["name"], roles=roles, customers=customers)
+    principal = Principal(id=f"key {row['id']}", name=row["name"], roles=roles, customers=customers)
     return FoundKey(row["hash"], principal, row["seconds_left"])
