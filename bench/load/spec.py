@@ -76,9 +76,5 @@ def request_template(spec: LoadSpec) -> bytes:
     key = f"authorization: Bearer {spec.key}\r\n".encode() if spec.key else b""
     if spec.kind == "get":
         return b"GET /orders/%s HTTP/1.1\r\nhost: bench\r\n" + key + b"\r\n"
-    head = (
-        b"POST /orders HTTP/1.1\r\nhost: bench\r\n"
-        + key
-        + b"content-type: application/json\r\ncontent-length: "
-    )
-    return head + str(len(_BODY % example)).encode() + b"\r\n\r\n" + _BODY
+    head = b"POST /orders HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n" + key
+    return head + b"content-length: " + str(len(_BODY % example)).encode() + b"\r\n\r\n" + _BODY

@@ -4,20 +4,5 @@ from bench.scenarios import drain, growth, intake, keys, latency, overload, soak
 from bench.scenarios.scenario import Scenario
 from bench.yardsticks import broker, pgbench, plain
 
-SCENARIOS: dict[str, Scenario] = {
-    module.SCENARIO.name: module.SCENARIO
-    for module in (
-        intake,
-        pgbench,
-        sustained,
-        broker,
-        plain,
-        latency,
-        drain,
-        overload,
-        growth,
-        soak,
-        traces,
-        keys,
-    )
-}
+_ALL = (intake, pgbench, sustained, broker, plain, latency, drain, overload, growth, soak, traces, keys)
+SCENARIOS: dict[str, Scenario] = {module.SCENARIO.name: module.SCENARIO for module in _ALL}

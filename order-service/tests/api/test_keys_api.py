@@ -64,10 +64,9 @@ async def test_a_key_is_shown_once_and_kept_nowhere(
     listed = await client.get("/admin/keys", headers=ADMIN)
     assert [one["id"] for one in listed.json()["keys"]] == [key["key"]["id"]]
     assert key["secret"] not in listed.text
-    everything = await connection.fetch(
-        "SELECT api_keys::text FROM api_keys UNION ALL SELECT audit_log::text FROM audit_log"
-    )
-    assert not [row for row in everything if key["secret"][8:] in row[0]]
+    for table in ("api_keys", "audit_log"):
+        rows = await connection.fetch(f"SELECT {table}::text FROM {table}")
+        assert rows and not [row for row in rows if key["secret"][8:] in row[0]]
     assert await audited(connection, key["key"]["id"]) == ["Anna key.create: a new shop"]
 
 
