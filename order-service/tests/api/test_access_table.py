@@ -241,7 +241,7 @@ async def test_the_list_of_a_restricted_key_is_walked_as_if_there_were_no_other_
             cursor = {"starting_after": seen[-1]} if seen else {}
             page = (await client.get("/orders", params={"limit": 3, **cursor}, headers=headers)).json()
             seen += [order["order_id"] for order in page["data"]]
-        back = {"limit": 3, "ending_before": seen[-1]}
+        back: dict[str, Any] = {"limit": 3, "ending_before": seen[-1]}
         before = (await client.get("/orders", params=back, headers=headers)).json()
 
     assert seen == should

@@ -154,7 +154,7 @@ async def test_only_peers_on_this_machine_are_local(serve: Serve, peer: str, ope
     access = Access(None, open_on_loopback=True)
 
     async def endpoint(request: Request) -> Response:
-        await access.admit(request.scope | {"client": (peer, 40000)}, Role.ADMIN)
+        await access.admit({**request.scope, "client": (peer, 40000)}, Role.ADMIN)
         return Response()
 
     server = await serve([Route("/", Endpoint(endpoint, Role.ANYBODY))])
