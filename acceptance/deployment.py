@@ -50,6 +50,7 @@ class Deployment:
             "APP__RABBITMQ_URL": self.rabbitmq_url,
             "APP__EXCHANGE": self.name,
             "APP__SERVICE_NAME": service_name,
+            "APP__AUTH": "off",
         }
         process = ServiceProcess(
             command, {**base, **settings}, self.folder / f"{command}-{len(self.processes)}.log"

@@ -73,6 +73,7 @@ async def stage(
             "APP__RABBITMQ_URL": CLOSED_PORT if broker_away else servers.rabbitmq_url,
             "APP__EXCHANGE": name,
             "APP__LOG_LEVEL": "WARNING",
+            "APP__AUTH": "off",
             **settings,
         }
         logs = servers.folder / "logs"

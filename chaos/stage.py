@@ -184,6 +184,7 @@ def _instances(command: str, dsn: str, url: str, setup: Setup, folder: Path) -> 
     settings = {
         "APP__DB_DSN": dsn,
         "APP__RABBITMQ_URL": url,
+        "APP__AUTH": "off",
         # A decision that is made twice would differ in half of the cases, and be seen.
         **({"APP__RECONCILE_AFTER_SECONDS": _SOON if setup.loses_messages else _OFF} if is_order else {}),
         **({} if is_order else {"APP__SUCCESS_RATE": "0.5"}),

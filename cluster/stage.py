@@ -129,6 +129,7 @@ def _instance(side: Side, postgres: ReplicatedPostgres, rabbitmq: RabbitCluster,
         "APP__DB_DSN": postgres.dsn("orders" if is_order else "processor"),
         "APP__RABBITMQ_URL": rabbitmq.url,
         "APP__QUEUE_TYPE": "quorum",
+        "APP__AUTH": "off",
         # Nothing here may need the reconciler; and a decision that is made twice would be seen.
         **({"APP__RECONCILE_AFTER_SECONDS": "86400"} if is_order else {"APP__SUCCESS_RATE": "0.5"}),
     }

@@ -40,6 +40,8 @@ class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     known: int = 0
     """`get` asks for the first so many orders of this prefix, in turn."""
     times_file: str | None = None
+    key: str | None = None
+    """Sent with each request."""
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,8 @@ def order_id(spec: LoadSpec, number: int) -> str:
 def request_template(spec: LoadSpec) -> bytes:
     """The bytes of a request, with `%s` for the order's id."""
     example = order_id(spec, 0).encode()
+    key = f"authorization: Bearer {spec.key}\r\n".encode() if spec.key else b""
     if spec.kind == "get":
-        return b"GET /orders/%s HTTP/1.1\r\nhost: bench\r\n\r\n"
-    head = b"POST /orders HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: "
-    return head + str(len(_BODY % example)).encode() + b"\r\n\r\n" + _BODY
+        return b"GET /orders/%s HTTP/1.1\r\nhost: bench\r\n" + key + b"\r\n"
+    head = b"POST /orders HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n" + key
+    return head + b"content-length: " + str(len(_BODY % example)).encode() + b"\r\n\r\n" + _BODY

@@ -1,10 +1,8 @@
 """What is measured, in the order of the report."""
 
-from bench.scenarios import drain, growth, intake, latency, overload, soak, sustained, traces
+from bench.scenarios import drain, growth, intake, keys, latency, overload, soak, sustained, traces
 from bench.scenarios.scenario import Scenario
 from bench.yardsticks import broker, pgbench, plain
 
-SCENARIOS: dict[str, Scenario] = {
-    module.SCENARIO.name: module.SCENARIO
-    for module in (intake, pgbench, sustained, broker, plain, latency, drain, overload, growth, soak, traces)
-}
+_ALL = (intake, pgbench, sustained, broker, plain, latency, drain, overload, growth, soak, traces, keys)
+SCENARIOS: dict[str, Scenario] = {module.SCENARIO.name: module.SCENARIO for module in _ALL}

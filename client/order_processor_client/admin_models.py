@@ -184,6 +184,34 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     details: Any = None
 
 
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """`hint` is its beginning; `customers` None: of all. `state` is usable, expired or revoked."""
+
+    id: int
+    hint: str
+    name: str
+    roles: list[str]
+    customers: list[str] | None = None
+    state: str
+    created_at: Time
+    expires_at: Time | None = None
+    revoked_at: Time | None = None
+    last_used_at: Time | None = None
+    replaces: int | None = None
+
+
+class ApiKeyPage(Struct, frozen=True, kw_only=True):
+    keys: list[ApiKey]
+    has_more: bool = False
+
+
+class MadeApiKey(Struct, frozen=True, kw_only=True):
+    """`secret` is the key itself, which is told this once."""
+
+    key: ApiKey
+    secret: str
+
+
 class AuditPage(Struct, frozen=True, kw_only=True):
     entries: list[AuditEntry]
     has_more: bool = False

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from order_processor_client.admin_models import (
+    ApiKey,
+    ApiKeyPage,
     AuditEntry,
     AuditPage,
     Consuming,
@@ -17,6 +19,7 @@ from order_processor_client.admin_models import (
     DeadLetterPage,
     Flow,
     Forecast,
+    MadeApiKey,
     Readiness,
     Rehearsal,
     Replay,
@@ -98,6 +101,30 @@ class AdminRequests:
     def audit(self, *, after: int | None = None, limit: int = ENTRIES_PER_PAGE) -> Request[AuditPage]:
         return self._get(AuditPage, "/admin/audit", query(after=after, limit=limit))
 
+    def keys(self, *, after: int | None = None, limit: int = ENTRIES_PER_PAGE) -> Request[ApiKeyPage]:
+        return self._get(ApiKeyPage, "/admin/keys", query(after=after, limit=limit))
+
+    def create_key(
+        self,
+        name: str,
+        roles: Sequence[str],
+        reason: str,
+        *,
+        customers: Sequence[str] | None = None,
+        days: float | None = None,
+    ) -> Request[MadeApiKey]:
+        body = {"name": name, "roles": roles, "reason": reason}
+        return self._post(
+            MadeApiKey, "/admin/keys", body | _without_none({"customers": customers, "days": days})
+        )
+
+    def rotate_key(self, key_id: int, overlap_hours: float, reason: str) -> Request[MadeApiKey]:
+        body = {"overlap_hours": overlap_hours, "reason": reason}
+        return self._post(MadeApiKey, path("admin", "keys", key_id, "rotate"), body)
+
+    def revoke_key(self, key_id: int, reason: str) -> Request[ApiKey]:
+        return self._post(ApiKey, path("admin", "keys", key_id, "revoke"), {"reason": reason})
+
     def flow(self, seconds: int) -> Request[Flow]:
         return self._get(Flow, "/admin/flow", query(seconds=seconds))
 
@@ -158,6 +185,10 @@ def dead_letter_pages(first: Request[DeadLetterPage]) -> Request[Page[DeadLetter
 
 def replay_pages(first: Request[ReplayPage]) -> Request[Page[Replay]]:
     return paged(first, lambda page: page.replays, after=lambda replay: replay.id)
+
+
+def key_pages(first: Request[ApiKeyPage]) -> Request[Page[ApiKey]]:
+    return paged(first, lambda page: page.keys, after=lambda key: key.id)
 
 
 def audit_pages(first: Request[AuditPage]) -> Request[Page[AuditEntry]]:

@@ -11,6 +11,7 @@ import httpx
 
 from order_processor_client import order_requests as requests
 from order_processor_client.admin_models import (
+    ApiKey,
     AuditEntry,
     AuditPage,
     Consuming,
@@ -21,6 +22,7 @@ from order_processor_client.admin_models import (
     DeadLetterPage,
     Flow,
     Forecast,
+    MadeApiKey,
     Readiness,
     Rehearsal,
     Replay,
@@ -35,6 +37,7 @@ from order_processor_client.admin_requests import (
     AdminRequests,
     audit_pages,
     dead_letter_pages,
+    key_pages,
     replay_pages,
 )
 from order_processor_client.connection import Connection
@@ -292,6 +295,30 @@ class ServiceAdmin:
 
     def audit_page(self, *, limit: int = ENTRIES_PER_PAGE, after: int | None = None) -> AuditPage:
         return self._send(self._requests.audit(limit=limit, after=after))
+
+    def keys(self) -> Iterator[ApiKey]:
+        """Newest first."""
+        return _each(self._send, key_pages(self._requests.keys()))
+
+    def create_key(
+        self,
+        name: str,
+        roles: Sequence[str],
+        reason: str,
+        *,
+        customers: Sequence[str] | None = None,
+        days: float | None = None,
+    ) -> MadeApiKey:
+        """Its `secret` is told this once. Restricted to `customers`, if any; good for `days`, if any."""
+        request = self._requests.create_key(name, roles, reason, customers=customers, days=days)
+        return self._send(request)
+
+    def rotate_key(self, key_id: int, reason: str, *, overlap_hours: float = 24.0) -> MadeApiKey:
+        """Its successor; both are good for so many hours."""
+        return self._send(self._requests.rotate_key(key_id, overlap_hours, reason))
+
+    def revoke_key(self, key_id: int, reason: str) -> ApiKey:
+        return self._send(self._requests.revoke_key(key_id, reason))
 
 
 class OrderServiceAdmin(ServiceAdmin):

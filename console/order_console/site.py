@@ -20,6 +20,7 @@ from order_console.session import Session
 from order_console.trouble import FORESEEN, trouble_of
 from order_processor_client.request import Service
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role
 
 SECURITY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -87,7 +88,7 @@ class Site:
             response.headers.setdefault("cache-control", "no-store")
             return response
 
-        return Route(PATH + path, Endpoint(safe), methods=[method])
+        return Route(PATH + path, Endpoint(safe, Role.ANYBODY), methods=[method])
 
     def show(self, visit: Visit, template: str, *, status: int = 200, **values: Any) -> Response:
         return self.show_to(visit.request, visit.session, template, status=status, **values)

@@ -45,8 +45,9 @@ from service_kit.consumer import Handler
 from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.group_commit import GroupCommit
-from service_kit.http.access import Access
+from service_kit.guard import Guard, http_limits
 from service_kit.instance import instance_name
+from service_kit.key_commands import key_commands
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 from service_kit.postgres.dead_letters import dead_letters_of
@@ -79,7 +80,7 @@ async def order_service(
     key the admin API is open to this machine. `console`, if any, is served too.
     """
     random, metrics, wakeup = Random(), OrderMetrics(), Wakeup()
-    instance, access = instance_name(settings), Access(settings.admin_key, open_on_loopback=open_on_loopback)
+    instance = instance_name(settings)
     queue = f"{settings.service_name}.{ORDER_PROCESSED}"
     async with (
         Database(settings.db_dsn, application_name=settings.service_name) as database,
@@ -131,7 +132,8 @@ async def order_service(
             tracer=tracer,
             consuming=Consuming(known=False),
         )
-        admin = AdminApi(flow, access, partial(foresee_processed, orders=orders))
+        guard = Guard(settings, database, open_on_loopback=open_on_loopback)
+        admin = AdminApi(flow, guard, partial(foresee_processed, orders=orders))
         reconciler = Reconciler(
             unit_of_work(),
             after_seconds=settings.reconcile_after_seconds,
@@ -142,7 +144,6 @@ async def order_service(
             database, service=settings.service_name, subject_field=ORDER_ID, waits_for=flow.waits_for
         )
         admin_routes = order_admin_routes(
-            access,
             flow=partial(flow_of, database),
             stuck=StuckOrders(database, processor, waits_for=flow.waits_for, paused=admin.paused),
             reconcile=ReconcileNow(database, wakeup, random, on_reemitted=metrics.count_reemitted),
@@ -151,6 +152,10 @@ async def order_service(
         intake = GroupCommit(commit, admission=flow.back_pressure.admission)
         metrics.intake_waiting.set_function(lambda: intake.waiting)
         flow.show_connections()
+
+        async def prepare() -> None:
+            await flow.prepare(MIGRATIONS)
+            await guard.require_keys()
 
         def end_what_waits() -> None:
             watch.end()
@@ -170,8 +175,9 @@ async def order_service(
                 *admin_routes,
                 *shown.routes,
             ],
+            access=guard.access,
             checks=flow.checks(),
-            prepare=lambda: flow.prepare(MIGRATIONS),
+            prepare=prepare,
             background_services=[
                 *flow.background_services(),
                 reconciler,
@@ -181,6 +187,8 @@ async def order_service(
             ],
             on_drain=end_what_waits,
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
+            limits=http_limits(settings),
+            cors_origins=settings.cors_origins,
             tracer=tracer,
         )
 
@@ -219,5 +227,6 @@ def cli() -> NoReturn:
         serve=serve,
         migrate=migrate,
         dead_letters=partial(dead_letters_of, subject_field=ORDER_ID),
+        own=[key_commands(MIGRATIONS)],
     )
     sys.exit(run(commands))

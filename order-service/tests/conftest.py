@@ -23,7 +23,8 @@ hypothesis.settings.load_profile("order-service")
 EMPTY = """
 DELETE FROM orders; DELETE FROM outbox; DELETE FROM processed_inbox;
 DELETE FROM retry_queue; DELETE FROM dead_letter_queue; DELETE FROM publications;
-DELETE FROM replay_items; DELETE FROM replays; DELETE FROM flow_samples; UPDATE consuming SET paused = false
+DELETE FROM replay_items; DELETE FROM replays; DELETE FROM flow_samples; DELETE FROM api_keys;
+UPDATE consuming SET paused = false
 """
 DISCONNECT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -39,8 +39,9 @@ from service_kit.cli import Commands, OwnCommand, run
 from service_kit.consumer import Handler
 from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
-from service_kit.http.access import Access
+from service_kit.guard import Guard, http_limits
 from service_kit.instance import instance_name
+from service_kit.key_commands import key_commands
 from service_kit.lifecycle import Wakeup
 from service_kit.observability.trace_context import continued_trace
 from service_kit.postgres.database import Database
@@ -72,7 +73,7 @@ async def processor_service(
     `open_on_loopback`: without a key the admin API is open to this machine.
     """
     random, metrics, wakeup = Random(), ProcessorMetrics(), Wakeup()
-    instance, access = instance_name(settings), Access(settings.admin_key, open_on_loopback=open_on_loopback)
+    instance = instance_name(settings)
     rules_file = _rules_file(settings, policy, metrics, random)
     queue = f"{settings.service_name}.{ORDER_CREATED}"
     deciding = MeasuredPolicy(TracedPolicy(policy, tracer) if tracer else policy, metrics.decision_seconds)
@@ -109,35 +110,43 @@ async def processor_service(
             consuming=Consuming(known=False),
         )
         decided = PostgresDecidedOrders(database)
-        admin = AdminApi(flow, access, partial(foresee_created, decided=decided))
+        guard = Guard(settings, database, open_on_loopback=open_on_loopback)
+        admin = AdminApi(flow, guard, partial(foresee_created, decided=decided))
         histories = PostgresOrderHistories(
             database, service=settings.service_name, subject_field=ORDER_ID, waits_for=flow.waits_for
         )
         flow.show_connections()
+
+        async def prepare() -> None:
+            await flow.prepare(MIGRATIONS)
+            await guard.require_keys()
+
         yield ServiceParts(
             host=settings.host,
             port=settings.port,
             metrics=metrics,
             routes=[
                 *admin.routes(),
-                order_route(histories, access),
+                order_route(histories),
                 *rules_routes(
                     rules_file or FixedRules(policy),
                     PostgresPastOrders(database),
                     order_of,
                     success_rate=settings.success_rate,
-                    access=access,
                     audit=admin.audit,
                 ),
             ],
+            access=guard.access,
             checks=flow.checks(),
-            prepare=lambda: flow.prepare(MIGRATIONS),
+            prepare=prepare,
             background_services=[
                 *flow.background_services(),
                 *admin.background_services(),
                 *([rules_file] if rules_file else []),
             ],
             shutdown_grace_seconds=settings.shutdown_grace_seconds,
+            limits=http_limits(settings),
+            cors_origins=settings.cors_origins,
             tracer=tracer,
         )
 
@@ -188,12 +197,13 @@ def cli() -> NoReturn:
         migrate=migrate,
         dead_letters=partial(dead_letters_of, subject_field=ORDER_ID),
         own=[
+            key_commands(MIGRATIONS),
             OwnCommand(
                 name="rules",
                 help="check a ruleset; rehearse it on past orders",
                 add=add_rules_commands,
                 run=run_rules_command,
-            )
+            ),
         ],
     )
     sys.exit(run(commands))

@@ -13,9 +13,13 @@ from typing import Any, Self
 import structlog
 
 from service_kit.errors import ServiceKitError, Unavailable
-from service_kit.http.application import Routes, application
+from service_kit.http.access import Access
+from service_kit.http.application import NOBODY, Routes, application
+from service_kit.http.cors import for_origins
+from service_kit.http.endpoint import roles_of
 from service_kit.http.health import Check, Readiness, health_routes
 from service_kit.http.metrics_endpoint import metrics_route
+from service_kit.http.protocol import DEFAULT_LIMITS, HttpLimits
 from service_kit.http.server import HttpServer
 from service_kit.http.traced import Traced
 from service_kit.lifecycle import BackgroundService
@@ -48,18 +52,22 @@ class ServiceParts:
     `prepare` is called until it does not raise Unavailable any more (migrations, a look at the schema), and
     before any background service runs; it may be cancelled. `on_drain` is called before requests in flight
     are waited for, to end those that could take long. `checks` are shown by `/ready`, beside one named
-    `migrations` that tells whether `prepare` is done. `routes` are served from the beginning.
+    `migrations` that tells whether `prepare` is done. `routes` are served from the beginning, to whom
+    `access` lets in by their roles; each must have one.
     """
 
     host: str
     port: int
     metrics: Metrics
     routes: Routes = ()
+    access: Access = NOBODY
     checks: Mapping[str, Check] = field(default_factory=dict)
     prepare: Callable[[], Awaitable[None]] = _nothing_to_prepare
     background_services: Sequence[BackgroundService] = ()
     on_drain: Callable[[], None] = _nothing_to_end
     shutdown_grace_seconds: float = 20.0
+    limits: HttpLimits = DEFAULT_LIMITS
+    cors_origins: str | None = None
     tracer: Tracer | None = None
 
 
@@ -142,9 +150,12 @@ class Service:
         readiness = Readiness({**parts.checks, "migrations": self._migrations_check})
         # The router looks at them in this order: what is asked for most stands first.
         routes = [*parts.routes, *health_routes(self.name, readiness), metrics_route(parts.metrics.registry)]
-        app = application(routes, metrics=parts.metrics)
+        list(roles_of(routes))  # raises for one without
+        app = application(routes, metrics=parts.metrics, access=parts.access)
         traced = Traced(app, parts.tracer) if parts.tracer else app
-        server = HttpServer(traced, parts.host, parts.port)
+        if parts.cors_origins:
+            traced = for_origins(traced, parts.cors_origins.split(","))
+        server = HttpServer(traced, parts.host, parts.port, limits=parts.limits)
         background = _Background(parts.background_services, parts.metrics)
         try:
             await server.start()

@@ -66,6 +66,15 @@ Instance = Annotated[
 ]
 Host = Annotated[str, Meta(pattern=r"^\S{1,255}$", description="an address or a name of this machine")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
+Rate = Annotated[
+    Annotated[float, Meta(ge=0.1, le=1_000_000)] | None,
+    Meta(description="requests a second, from 0.1 to 1000000; no limit when unset"),
+]
+Connections = Annotated[int, Meta(ge=1, le=1_000_000)]
+Origins = Annotated[
+    Annotated[str, Meta(pattern=r"^https?://[^\s,/?#@*]+(,https?://[^\s,/?#@*]+)*$")] | None,
+    Meta(description="origins such as https://shop.example, with commas between"),
+]
 Days = Annotated[float, Meta(gt=0, le=3650)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -97,7 +106,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instance: Instance = None
     """What this process is called in what it records; see `instance_name`."""
     admin_key: AdminKey = None
-    """What opens the admin routes; without it they are closed."""
+    """A key that may all, and that needs no database; processes of a deployment ask each other with it."""
+    auth: Literal["keys", "off"] = "keys"
+    """Whether keys are asked for; `off` leaves the admin routes to those who have `admin_key`."""
+    rate_per_key: Rate = None
+    """Requests a second, with bursts of five times as many; in a bulk each order counts as one."""
+    rate_per_address: Rate = None
+    connections_max: Connections = 10_000
+    connections_per_address_max: Connections = 4_000
+    cors_origins: Origins = None
+    """Whose pages may call the API from a browser; none by default."""
 
 
 S = TypeVar("S", bound=Settings)

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from order_processor.commands import audit, consuming, dead_letters, orders, replays, rules, status, top
+from order_processor.commands import audit, consuming, dead_letters, keys, orders, replays, rules, status, top
 from order_processor.commands.exits import EXIT_CODES, ExitCode, complain
 from service_kit.quiet_start import quiet_interrupt
 
@@ -26,6 +26,7 @@ for words, group in (
     ("Look at what was set aside; replay, discard.", dead_letters),
     ("Follow and steer replays of dead letters.", replays),
     ("Pause and resume the taking of events.", consuming),
+    ("Make, list, rotate and revoke API keys.", keys),
     ("See, check, rehearse and reload what decides.", rules),
 ):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"), help=words)

@@ -27,6 +27,7 @@ from order_service.settings import OrderSettings
 from processor_service.main import configured_policy, processor_service
 from processor_service.settings import ProcessorSettings
 from service_kit.errors import StartupError
+from service_kit.http.access import is_loopback
 from service_kit.http.server import listening_socket
 from service_kit.service import Service, serve_until_stopped
 from service_kit.settings import ReadSettings, S, read_settings
@@ -109,9 +110,14 @@ def checked_settings(options: UpOptions, environ: Mapping[str, str]) -> CheckedS
 
 
 def _settings(kind: type[S], environ: Mapping[str, str], dsn_name: str, port: int) -> ReadSettings[S]:
-    """A service's settings: those of the environment, but its own database and port. Raises StartupError."""
+    """A service's settings: those of the environment, but its own database and port. Raises StartupError.
+
+    Unless APP__AUTH says otherwise, keys are asked for as soon as others than this machine can ask.
+    """
     dsn = environ.get(dsn_name) or "postgresql://embedded"
-    own = {"APP__DB_DSN": dsn, "APP__PORT": str(port), "APP__SERVICE_NAME": ""}
+    by_host = "off" if is_loopback(environ.get("APP__HOST") or "localhost") else "keys"
+    auth = environ.get("APP__AUTH") or by_host
+    own = {"APP__DB_DSN": dsn, "APP__PORT": str(port), "APP__SERVICE_NAME": "", "APP__AUTH": auth}
     known = [name.removeprefix("APP__") for name in (ORDER_DB_DSN, PROCESSOR_DB_DSN)]
     known += [field for other in (OrderSettings, ProcessorSettings) for field in other.__struct_fields__]
     try:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from service_kit.admin.routes import Why
-from service_kit.http.access import Access, Operator
+from service_kit.http.access import Operator
 from service_kit.http.admin_route import admin_route
 from service_kit.http.inputs import STORABLE, json_body, query
 from service_kit.postgres.audit import Cause
@@ -38,7 +38,6 @@ class Stuck(Protocol):
 
 
 def order_admin_routes(
-    access: Access,
     *,
     flow: Callable[[int], Awaitable[Mapping[str, object]]],
     stuck: Stuck,
@@ -59,7 +58,7 @@ def order_admin_routes(
         return {"reemitted": await reconcile(wanted.order_ids, cause)}
 
     return [
-        admin_route(access, "GET", "/admin/flow", get_flow),
-        admin_route(access, "GET", "/admin/orders/stuck", get_stuck),
-        admin_route(access, "POST", "/admin/reconcile", post_reconcile),
+        admin_route("GET", "/admin/flow", get_flow),
+        admin_route("GET", "/admin/orders/stuck", get_stuck),
+        admin_route("POST", "/admin/reconcile", post_reconcile),
     ]

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from order_service.api.bulk_body import Elements, Lines, NotSplittable, Part, Splitter, TooLong
 from order_service.api.bulk_results import BulkResults
-from order_service.api.problems import invalid, problem_of
+from order_service.api.problems import customer_not_allowed, invalid, problem_of
 from order_service.api.schemas import parse_order
 from order_service.application.create_orders import CreateOutcome
 from order_service.application.ports import CreateOrder
@@ -18,7 +18,8 @@ from order_service.domain.errors import InvalidOrder, Violation
 from service_kit.errors import Unavailable
 from service_kit.group_commit import GroupCommit, Overloaded
 from service_kit.http.body import BODY_BYTES_MAX, body_chunks
-from service_kit.http.endpoint import Endpoint
+from service_kit.http.endpoint import Endpoint, charge
+from service_kit.http.principal import Role, principal_of
 from service_kit.http.problems import Problem, instance_of
 from service_kit.http.query import read_query
 from service_kit.http.traced import span_of
@@ -55,7 +56,7 @@ def bulk_route(intake: Intake, random: Random) -> Route:
             running.discard(bulk)
         return bulk.response()
 
-    return Route("/orders/bulk", Endpoint(post_orders), methods=["POST"])
+    return Route("/orders/bulk", Endpoint(post_orders, Role.WRITE), methods=["POST"])
 
 
 class _Bulk:
@@ -135,6 +136,7 @@ class _Bulk:
     async def _store(self) -> None:
         """Commit the batch with those of others, and add its results in their order."""
         batch, self._batch, self._batch_bytes = self._batch, [], 0
+        charge(self._request.scope, len(batch))
         async with self._turns:
             orders = [order async for order in self._commands(batch)]
             outcomes = iter(await self._outcomes([each for each in orders if isinstance(each, CreateOrder)]))
@@ -168,6 +170,8 @@ class _Bulk:
             return invalid(
                 "The order is not valid.", [_short(each) for each in error.violations[:_ERRORS_MAX]]
             )
+        if not principal_of(self._request.scope).may_see(order.customer_id):
+            return customer_not_allowed(order.customer_id)
         came_with = self._request.headers.get("traceparent")
         traceparent = span_of(self._request) or continued_trace(came_with, self._random)
         return CreateOrder(order=order, traceparent=traceparent, accepted_at=accepted_at)

@@ -17,6 +17,7 @@ from service_kit.errors import Unavailable
 from service_kit.http.application import LOG_FIELDS
 from service_kit.http.body import read_body
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role, principal_of
 from service_kit.http.query import read_query
 from service_kit.http.traced import span_of
 from service_kit.observability.subjects import about
@@ -40,7 +41,10 @@ def cancel_route(
         read_query(request.scope, {})
         raw = await read_body(request, bytes_max=_BODY_BYTES_MAX)
         try:
-            outcome = await cancel_order(order_id, parse_reason(raw), traceparent, unit_of_work(), reader)
+            customers = principal_of(request.scope).customers
+            outcome = await cancel_order(
+                order_id, parse_reason(raw), traceparent, unit_of_work(), reader, customers=customers
+            )
         except InvalidOrder as error:
             raise invalid("The cancellation is not valid.", error.violations) from error
         except Unavailable as error:
@@ -55,4 +59,4 @@ def cancel_route(
         headers = {"idempotent-replayed": "true"} if repeated else None
         return Response(encode_order(outcome.order), headers=headers, media_type="application/json")
 
-    return Route("/orders/{order_id}/cancel", Endpoint(post_cancel), methods=["POST"])
+    return Route("/orders/{order_id}/cancel", Endpoint(post_cancel, Role.WRITE), methods=["POST"])

@@ -15,6 +15,7 @@ from order_service.application.ports import OrderReader
 from order_service.domain.order import OrderId, Status, text_violations
 from service_kit.errors import Unavailable
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role, principal_of
 from service_kit.http.problems import FieldError, invalid_input
 from service_kit.http.query import read_query
 
@@ -25,7 +26,7 @@ def list_route(reader: OrderReader) -> Route:
     async def get_orders(request: Request) -> Response:
         asked = _asked(request)
         try:
-            page = await list_orders(asked, reader)
+            page = await list_orders(asked, reader, customers=principal_of(request.scope).customers)
         except UnknownCursor as error:
             name = "starting_after" if asked.starting_after is not None else "ending_before"
             raise invalid_input("query", FieldError(loc=("query", name), msg=str(error))) from error
@@ -33,7 +34,7 @@ def list_route(reader: OrderReader) -> Route:
             raise problem_of(error) from error
         return Response(encode_page(page.orders, has_more=page.has_more), media_type="application/json")
 
-    return Route("/orders", Endpoint(get_orders), methods=["GET"])
+    return Route("/orders", Endpoint(get_orders, Role.READ), methods=["GET"])
 
 
 def _asked(request: Request) -> PageOfOrders:

@@ -37,6 +37,11 @@ def order_not_found(order_id: str) -> Problem:
     return Problem(404, "OrderNotFound", f"There is no order {order_id!r}.")
 
 
+def customer_not_allowed(customer_id: str) -> Problem:
+    detail = f"This key may not send orders of the customer {customer_id!r}."
+    return Problem(403, "CustomerNotAllowed", detail)
+
+
 def order_conflict(order_id: str) -> Problem:
     return Problem(
         409, "OrderConflict", f"The order {order_id!r} exists with other content; it was left untouched."

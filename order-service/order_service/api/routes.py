@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from order_service.api.problems import order_conflict, order_not_found, problem_of
+from order_service.api.problems import customer_not_allowed, order_conflict, order_not_found, problem_of
 from order_service.api.schemas import encode_order, encode_order_with_items, parse_order
 from order_service.api.waiting import NO_WAIT, Wait, asked_wait
 from order_service.application.create_orders import CreateOutcome, Creation
@@ -23,6 +23,7 @@ from service_kit.http.body import read_body
 from service_kit.http.conditional import is_known
 from service_kit.http.endpoint import Endpoint
 from service_kit.http.measured import MEASURED_AS
+from service_kit.http.principal import Role, principal_of
 from service_kit.http.query import read_query
 from service_kit.http.traced import span_of
 from service_kit.observability.subjects import about
@@ -52,6 +53,8 @@ def order_routes(
             order = parse_order(raw)
             accepted_at = asyncio.get_running_loop().time()
             request.scope[LOG_FIELDS] = about("order_id", order.order_id, traceparent)
+            if not principal_of(request.scope).may_see(order.customer_id):
+                raise customer_not_allowed(order.customer_id)
             command = CreateOrder(order=order, traceparent=traceparent, accepted_at=accepted_at)
             if not wait.seconds:
                 return _created(await intake.submit(command))
@@ -78,7 +81,7 @@ def order_routes(
             order = await (get_order_with_items(order_id, orders) if expands else get_order(order_id, reader))
         except Unavailable as error:
             raise problem_of(error) from error
-        if order is None:
+        if order is None or not principal_of(request.scope).may_see(order.customer_id):
             raise order_not_found(order_id)
         headers = {"etag": f'W/"{order.version}"'}  # weak: a release may show more of the same version
         if is_known(request.headers, headers["etag"]):
@@ -87,8 +90,8 @@ def order_routes(
         return Response(body, headers=headers, media_type=JSON)
 
     return [
-        Route("/orders", Endpoint(post_order), methods=["POST"]),
-        Route("/orders/{order_id}", Endpoint(get_order_by_id), methods=["GET"]),
+        Route("/orders", Endpoint(post_order, Role.WRITE), methods=["POST"]),
+        Route("/orders/{order_id}", Endpoint(get_order_by_id, Role.READ), methods=["GET"]),
     ]
 
 

@@ -12,6 +12,7 @@ from order_service.domain.order import OrderId
 from service_kit.errors import Unavailable
 from service_kit.http.application import LOG_FIELDS
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role, principal_of
 from service_kit.observability.subjects import about
 
 
@@ -25,8 +26,8 @@ def timeline_route(histories: OrderHistories, processor: Processor) -> Route:
             timeline = await order_timeline(order_id, histories, processor)
         except Unavailable as error:
             raise problem_of(error) from error
-        if timeline is None:
+        if timeline is None or not principal_of(request.scope).may_see(timeline.order.customer_id):
             raise order_not_found(order_id)
         return Response(encode_timeline(timeline), media_type="application/json")
 
-    return Route("/orders/{order_id}/timeline", Endpoint(get_timeline), methods=["GET"])
+    return Route("/orders/{order_id}/timeline", Endpoint(get_timeline, Role.READ), methods=["GET"])

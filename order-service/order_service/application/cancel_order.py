@@ -1,5 +1,6 @@
 """Use case: cancel an order that nobody has decided about yet."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,13 +25,23 @@ class CancelOutcome:
 
 
 async def cancel_order(
-    order_id: OrderId, reason: str | None, traceparent: str, uow: UnitOfWork, orders: OrderReader
+    order_id: OrderId,
+    reason: str | None,
+    traceparent: str,
+    uow: UnitOfWork,
+    orders: OrderReader,
+    *,
+    customers: Set[str] | None = None,
 ) -> CancelOutcome | None:
-    """Cancel the order and tell of it, in one transaction; None when there is no such order.
+    """Cancel the order and tell of it, in one transaction; None when there is no such order of `customers`.
 
     Against a decision that is being applied exactly one wins: both move a pending order only, and the second
     waits for the first to commit.
     """
+    if customers is not None:  # whose order it is never changes
+        order = (await orders.summaries([order_id])).get(order_id)
+        if order is None or order.customer_id not in customers:
+            return None
     async with uow:
         cancelled = await uow.orders.cancel(order_id, reason)
         if cancelled:

@@ -1,7 +1,7 @@
 """Use case: read the list of orders, a page at a time."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from order_service.application.ports import OrderReader, Place, Span
@@ -44,27 +44,54 @@ class Page:
     has_more: bool
 
 
-async def list_orders(asked: PageOfOrders, reader: OrderReader) -> Page:
+async def list_orders(asked: PageOfOrders, reader: OrderReader, *, customers: Set[str] | None = None) -> Page:
     """A page of the list, whose places never change: orders that come meanwhile move nobody.
 
-    Raises UnknownCursor.
+    As if there were no other orders than those of `customers`. Raises UnknownCursor.
     """
     above = Place(asked.created_from or _FIRST, "")
     below = Place(asked.created_to or _LAST, "")
     if asked.starting_after is not None:
-        below = min(below, await _place(asked.starting_after, reader))
+        below = min(below, await _place(asked.starting_after, reader, customers))
     if asked.ending_before is not None:
-        above = max(above, await _place(asked.ending_before, reader))
+        above = max(above, await _place(asked.ending_before, reader, customers))
     span = Span(above=above, below=below, customer_id=asked.customer_id, status=asked.status)
-    if asked.ending_before is None:
-        found = await reader.newest(span, asked.limit + 1)
-        return Page(found[: asked.limit], len(found) > asked.limit)
-    found = await reader.oldest(span, asked.limit + 1)
-    return Page(found[: asked.limit][::-1], len(found) > asked.limit)
+    newest_first = asked.ending_before is None
+    found = await _merged(_spans(span, customers), asked.limit + 1, reader, newest_first=newest_first)
+    orders = found[: asked.limit]
+    return Page(orders if newest_first else orders[::-1], len(found) > asked.limit)
 
 
-async def _place(order_id: OrderId, reader: OrderReader) -> Place:
-    place = await reader.place(order_id)
+def _spans(span: Span, customers: Set[str] | None) -> Sequence[Span]:
+    """One for all, or one for each customer: each is read from its own place of the customers' index."""
+    if customers is None:
+        return [span]
+    if span.customer_id is not None:
+        return [span] if span.customer_id in customers else []
+    return [replace(span, customer_id=customer_id) for customer_id in sorted(customers)]
+
+
+async def _merged(
+    spans: Sequence[Span], limit: int, reader: OrderReader, *, newest_first: bool
+) -> Sequence[OrderSummary]:
+    read = reader.newest if newest_first else reader.oldest
+    if len(spans) == 1:
+        return await read(spans[0], limit)
+    found = [order for span in spans for order in await read(span, limit)]
+    return sorted(found, key=_place_of, reverse=newest_first)[:limit]
+
+
+def _place_of(order: OrderSummary) -> Place:
+    assert order.created_at is not None, "it is stored"
+    return Place(order.created_at, order.order_id)
+
+
+async def _place(order_id: OrderId, reader: OrderReader, customers: Set[str] | None) -> Place:
+    if customers is None:
+        place = await reader.place(order_id)
+    else:
+        order = (await reader.summaries([order_id])).get(order_id)
+        place = _place_of(order) if order and order.customer_id in customers else None
     if place is None:
         raise UnknownCursor(order_id)
     return place

@@ -19,7 +19,7 @@ async def broker() -> AsyncIterator[InProcessBroker]:
 
 @pytest.fixture
 async def service(dsn: str, broker: InProcessBroker) -> AsyncIterator[Service]:
-    settings = OrderSettings(db_dsn=dsn, port=0, shutdown_grace_seconds=5.0)
+    settings = OrderSettings(db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=5.0)
     async with Service("order-service", order_service(settings, broker)) as service:
         await service.ready()
         yield service

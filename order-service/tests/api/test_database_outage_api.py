@@ -99,7 +99,7 @@ async def gate(dsn: str) -> AsyncIterator[Gate]:
 
 @pytest.fixture
 async def behind_gate(gate: Gate, broker: InProcessBroker) -> AsyncIterator[Service]:
-    settings = OrderSettings(db_dsn=gate.dsn, port=0, shutdown_grace_seconds=2.0)
+    settings = OrderSettings(db_dsn=gate.dsn, port=0, auth="off", shutdown_grace_seconds=2.0)
     async with Service("order-service", order_service(settings, broker)) as service:
         yield service
 
@@ -233,7 +233,7 @@ async def test_a_service_that_starts_before_its_database_serves_as_soon_as_that_
     gate: Gate, broker: InProcessBroker
 ) -> None:
     await gate.close()
-    settings = OrderSettings(db_dsn=gate.dsn, port=0, shutdown_grace_seconds=2.0)
+    settings = OrderSettings(db_dsn=gate.dsn, port=0, auth="off", shutdown_grace_seconds=2.0)
     async with (
         Service("order-service", order_service(settings, broker)) as service,
         httpx.AsyncClient(base_url=service.url, timeout=30) as client,

@@ -33,7 +33,7 @@ async def running(
     dsn: str, broker: InProcessBroker, processor_url: str = "http://127.0.0.1:1"
 ) -> AsyncIterator[httpx.AsyncClient]:
     settings = OrderSettings(
-        db_dsn=dsn, port=0, shutdown_grace_seconds=5.0, admin_key=KEY, processor_url=processor_url
+        db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=5.0, admin_key=KEY, processor_url=processor_url
     )
     async with Service("order-service", order_service(settings, broker)) as service:
         await service.ready()

@@ -122,7 +122,7 @@ async def test_the_backlog_is_measured(
 ) -> None:
     """What waits already when the service starts, and is stopped by no queue."""
     await connection.execute("INSERT INTO outbox (event_type, payload) VALUES ('order.created', '{}')")
-    settings = OrderSettings(db_dsn=dsn, port=0)
+    settings = OrderSettings(db_dsn=dsn, port=0, auth="off")
     async with (
         Service("order-service", order_service(settings, broker)) as service,
         httpx.AsyncClient(base_url=service.url) as client,

@@ -40,7 +40,7 @@ async def processor_answering(answer: Answer) -> AsyncIterator[str]:
 @asynccontextmanager
 async def service_with(dsn: str, processor_url: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     given = OrderSettings(
-        db_dsn=dsn, port=0, shutdown_grace_seconds=5.0, processor_url=processor_url, **settings
+        db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=5.0, processor_url=processor_url, **settings
     )
     async with (
         InProcessBroker() as broker,
@@ -253,7 +253,7 @@ async def test_an_unknown_order_is_a_problem_404(client: httpx.AsyncClient) -> N
 
 async def test_without_a_database_it_is_a_problem_503(broker: InProcessBroker) -> None:
     settings = OrderSettings(
-        db_dsn="postgresql://postgres@127.0.0.1:1/none", port=0, shutdown_grace_seconds=1.0
+        db_dsn="postgresql://postgres@127.0.0.1:1/none", port=0, auth="off", shutdown_grace_seconds=1.0
     )
     async with (
         Service("order-service", order_service(settings, broker)) as service,

@@ -55,7 +55,7 @@ async def stored(client: httpx.AsyncClient, order_id: str) -> None:
 async def another(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
     """Another instance on the same database, with a broker of its own: nothing but the database tells it."""
     async with InProcessBroker() as broker:
-        settings = OrderSettings(db_dsn=dsn, port=0, shutdown_grace_seconds=5.0)
+        settings = OrderSettings(db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=5.0)
         async with Service("order-service", order_service(settings, broker)) as service:
             await service.ready()
             async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
@@ -182,7 +182,7 @@ async def test_who_waits_is_counted_apart(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_drain_answers_those_who_wait(dsn: str, broker: InProcessBroker) -> None:
-    settings = OrderSettings(db_dsn=dsn, port=0, shutdown_grace_seconds=3600.0)
+    settings = OrderSettings(db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=3600.0)
     async with (
         Service("order-service", order_service(settings, broker)) as service,
         httpx.AsyncClient(base_url=service.url, timeout=60) as client,

@@ -9,13 +9,12 @@ from processor_service.api.problems import order_not_found, problem_of
 from processor_service.application.ports import OrderHistories
 from processor_service.domain.order import OrderId
 from service_kit.errors import Unavailable
-from service_kit.http.access import Access
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role
 
 
-def order_route(histories: OrderHistories, access: Access) -> Route:
+def order_route(histories: OrderHistories) -> Route:
     async def get_order(request: Request) -> Response:
-        access.admin(request)
         order_id = OrderId(request.path_params["order_id"])
         try:
             history = await histories.find(order_id)
@@ -25,4 +24,4 @@ def order_route(histories: OrderHistories, access: Access) -> Route:
             raise order_not_found(order_id)
         return Response(msgspec.json.encode(history), media_type="application/json")
 
-    return Route("/admin/orders/{order_id}", Endpoint(get_order), methods=["GET"])
+    return Route("/admin/orders/{order_id}", Endpoint(get_order, Role.ADMIN), methods=["GET"])

@@ -19,9 +19,10 @@ from processor_service.domain.order import Order
 from processor_service.domain.rules import Rule, Ruleset
 from service_kit.admin.routes import Why
 from service_kit.errors import Unavailable
-from service_kit.http.access import Access
+from service_kit.http.access import operator_of
 from service_kit.http.endpoint import Endpoint
 from service_kit.http.inputs import json_body
+from service_kit.http.principal import Role
 from service_kit.postgres.audit import Cause
 
 log = structlog.stdlib.get_logger()
@@ -46,23 +47,21 @@ def rules_routes(
     read: Callable[[bytes], Order],
     *,
     success_rate: float,
-    access: Access,
     audit: Audit,
 ) -> list[Route]:
     """The routes; a ruleset that is checked or rehearsed has the `success_rate` of the settings."""
 
     async def get_rules(request: Request) -> Response:
-        access.admin(request)
         return _json(_shown(rules.in_force()))
 
     async def check(request: Request) -> Response:
-        access.admin(request)
+        operator_of(request)
         body = await json_body(request, _Text)
         ruleset = await _ruleset(body.toml)
         return _json({"version": ruleset.version, **_content(ruleset.rules, ruleset.success_rate)})
 
     async def rehearse_rules(request: Request) -> Response:
-        access.admin(request)
+        operator_of(request)
         body = await json_body(request, _Rehearsal)
         ruleset = await _ruleset(body.toml)
         try:
@@ -72,7 +71,7 @@ def rules_routes(
         return _json(rehearsal.report())
 
     async def reload(request: Request) -> Response:
-        operator = access.admin(request)
+        operator = operator_of(request)
         body = await json_body(request, Why)
         try:
             await audit(Cause(operator=operator.name, reason=body.reason), "rules.reload", "rules")
@@ -90,10 +89,10 @@ def rules_routes(
             raise problem_of(error) from error
 
     return [
-        Route("/admin/rules", Endpoint(get_rules), methods=["GET"]),
-        Route("/admin/rules/check", Endpoint(check), methods=["POST"]),
-        Route("/admin/rules/rehearse", Endpoint(rehearse_rules), methods=["POST"]),
-        Route("/admin/rules/reload", Endpoint(reload), methods=["POST"]),
+        Route("/admin/rules", Endpoint(get_rules, Role.ADMIN), methods=["GET"]),
+        Route("/admin/rules/check", Endpoint(check, Role.ADMIN), methods=["POST"]),
+        Route("/admin/rules/rehearse", Endpoint(rehearse_rules, Role.ADMIN), methods=["POST"]),
+        Route("/admin/rules/reload", Endpoint(reload, Role.ADMIN), methods=["POST"]),
     ]
 
 

@@ -20,7 +20,7 @@ async def broker() -> AsyncIterator[InProcessBroker]:
 
 @pytest.fixture
 async def service(dsn: str, broker: InProcessBroker) -> AsyncIterator[Service]:
-    settings = ProcessorSettings(db_dsn=dsn, port=0, shutdown_grace_seconds=5.0)
+    settings = ProcessorSettings(db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=5.0)
     policy = configured_policy(settings, Random())
     async with Service("processor-service", processor_service(settings, broker, policy)) as service:
         await service.ready()

@@ -35,7 +35,12 @@ async def operated(
     dsn: str, broker: InProcessBroker, *, headers: dict[str, str] = HEADERS, ready: bool = True, **more: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     settings = ProcessorSettings(
-        db_dsn=dsn, port=0, shutdown_grace_seconds=5.0, instance="p-1", **{"admin_key": KEY, **more}
+        db_dsn=dsn,
+        port=0,
+        auth="off",
+        shutdown_grace_seconds=5.0,
+        instance="p-1",
+        **{"admin_key": KEY, **more},
     )
     policy = configured_policy(settings, Random(1))
     async with (

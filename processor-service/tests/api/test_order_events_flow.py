@@ -124,7 +124,7 @@ async def test_an_order_that_a_policy_puts_off_delays_no_neighbour_and_is_decide
     connection: asyncpg.Connection,
     policy_module: str,
 ) -> None:
-    settings = ProcessorSettings(db_dsn=dsn, port=0, policy=f"{policy_module}:decide")
+    settings = ProcessorSettings(db_dsn=dsn, port=0, auth="off", policy=f"{policy_module}:decide")
     policy = configured_policy(settings, Random())
     async with Service("processor-service", processor_service(settings, broker, policy)) as service:
         await service.ready()

@@ -5,23 +5,24 @@ from starlette.routing import Route
 from service_kit.admin.consuming_switch import ConsumingSwitch, ConsumingWatch
 from service_kit.admin.forecasts import Forecasts
 from service_kit.admin.housekeeping import LetterCountsFolder, ReplayItemsCleaner
+from service_kit.admin.keys import key_routes
 from service_kit.admin.replay_runner import ReplayRunner
 from service_kit.admin.replays import Replays
 from service_kit.admin.routes import AdminParts, admin_routes
 from service_kit.admin.state import ServiceState
 from service_kit.event_flow import EventFlow
 from service_kit.forecast import Foresee, foresee_nothing
-from service_kit.http.access import Access
+from service_kit.guard import Guard
 from service_kit.lifecycle import BackgroundService, Wakeup
 from service_kit.postgres.audit import Cause, write_audit
 
 
 class AdminApi:
-    """Over the tables and the flow of one service; `foresee` is what its handler's forecasts are made by."""
+    """Over tables, flow and keys of one service; `foresee` is what its handler's forecasts are made by."""
 
-    def __init__(self, flow: EventFlow, access: Access, foresee: Foresee = foresee_nothing) -> None:
+    def __init__(self, flow: EventFlow, guard: Guard, foresee: Foresee = foresee_nothing) -> None:
         self._flow = flow
-        self._access = access
+        self._guard = guard
         self._wakeup = Wakeup()
         self._forecasts = Forecasts(flow.database, flow.handler().decode, foresee)
         self._switch = ConsumingSwitch(flow.database, flow.consuming)
@@ -44,7 +45,7 @@ class AdminApi:
             replays=Replays(self._flow.database, self._forecasts, self._wakeup),
             switch=self._switch,
         )
-        return admin_routes(self._access, parts)
+        return [*admin_routes(parts), *key_routes(self._guard)]
 
     def background_services(self) -> list[BackgroundService]:
         flow = self._flow

@@ -15,7 +15,7 @@ from service_kit.admin.letters import discard_letters, find_letter, letter_group
 from service_kit.admin.replays import NewReplay, Replays, no_such_replay
 from service_kit.admin.selection import LetterFilter, Selection, require_one_way, selected_ids
 from service_kit.admin.state import ServiceState
-from service_kit.http.access import Access, Operator
+from service_kit.http.access import Operator
 from service_kit.http.admin_route import admin_route
 from service_kit.http.inputs import STORABLE, PageSize, RowId, json_body, query, row_id
 from service_kit.http.problems import Problem
@@ -73,12 +73,12 @@ class AdminParts:
 Answer = Callable[[Request, Operator], Awaitable[object]]
 
 
-def admin_routes(access: Access, parts: AdminParts) -> list[Route]:
+def admin_routes(parts: AdminParts) -> list[Route]:
     def get(path: str, answer: Answer) -> Route:
-        return admin_route(access, "GET", path, answer)
+        return admin_route("GET", path, answer)
 
     def post(path: str, answer: Answer, status: int = 200) -> Route:
-        return admin_route(access, "POST", path, answer, status=status)
+        return admin_route("POST", path, answer, status=status)
 
     async def state(_: Request, __: Operator) -> object:
         return await parts.state.now()

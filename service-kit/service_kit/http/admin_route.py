@@ -9,8 +9,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service_kit.errors import Unavailable
-from service_kit.http.access import Access, Operator
+from service_kit.http.access import Operator, operator_of
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role
 from service_kit.http.problems import Problem
 
 log = structlog.stdlib.get_logger()
@@ -21,7 +22,6 @@ _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 def admin_route(
-    access: Access,
     method: str,
     path: str,
     answer: Callable[[Request, Operator], Awaitable[object]],
@@ -31,7 +31,7 @@ def admin_route(
     """What `answer` returns becomes the JSON of the response. Whoever may not operate is refused before."""
 
     async def endpoint(request: Request) -> Response:
-        operator = access.admin(request)
+        operator = operator_of(request)
         try:
             found = await answer(request, operator)
         except Unavailable as outage:
@@ -39,7 +39,7 @@ def admin_route(
             raise _unavailable() from outage
         return Response(_encoder.encode(found), status, headers=_HEADERS, media_type="application/json")
 
-    return Route(path, Endpoint(endpoint), methods=[method])
+    return Route(path, Endpoint(endpoint, Role.ADMIN), methods=[method])
 
 
 def _unavailable() -> Problem:

@@ -9,6 +9,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service_kit.http.access import Access
+from service_kit.http.endpoint import ACCESS
 from service_kit.http.measured import Measured
 from service_kit.http.problems import Problem, problem_response
 from service_kit.observability.metrics import Metrics
@@ -22,21 +24,27 @@ LOG_FIELDS = "service_kit.log_fields"
 """Of a request's scope: what a line about its failure says besides (such as an order's id)."""
 
 
-def application(routes: Routes, *, metrics: Metrics) -> ASGIApp:
+NOBODY = Access(None)
+
+
+def application(routes: Routes, *, metrics: Metrics, access: Access = NOBODY) -> ASGIApp:
     """An application that answers every request, at worst with a problem 500, and measures each.
+
+    `access` lets requests in to the routes that have a role.
 
     Starlette's own class is left out: its outer layer reports every unexpected error a second time, and it
     redirects between `/orders` and `/orders/`.
     """
     router = Router(routes, redirect_slashes=False, default=_no_such_route)
-    return Measured(_Problems(router, routes), metrics.http_request_duration)
+    return Measured(_Problems(router, routes, access), metrics.http_request_duration)
 
 
 class _Problems:
     """Turns what is raised below into problems."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], access: Access) -> None:
         self._app = app
+        self._access = access
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +58,7 @@ class _Problems:
             answering = True
             await send(message)
 
+        scope[ACCESS] = self._access
         scope["app"] = self  # tells the router to raise, and not to answer by itself
         try:
             _refuse_unreadable_path(scope)

@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service_kit.errors import ServiceKitError
+from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role
 
 log = structlog.stdlib.get_logger()
 
@@ -68,4 +70,8 @@ def health_routes(service_name: str, readiness: Readiness) -> list[Route]:
         body = {"service": service_name, "status": "ready" if is_ready else "not ready", "checks": results}
         return Response(msgspec.json.encode(body), 200 if is_ready else 503, media_type="application/json")
 
-    return [Route("/health", health), Route("/ready", ready)]
+    # Probes come without keys.
+    return [
+        Route("/health", Endpoint(health, Role.ANYBODY), methods=["GET"]),
+        Route("/ready", Endpoint(ready, Role.ANYBODY), methods=["GET"]),
+    ]

@@ -90,7 +90,8 @@ def problem_body(problem: Problem, instance: str) -> bytes:
 
 def problem_response(problem: Problem, scope: Scope) -> Response:
     body = problem_body(problem, instance_of(scope))
-    return Response(body, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    headers = {"x-content-type-options": "nosniff", **problem.headers}
+    return Response(body, problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def instance_of(scope: Scope) -> str:

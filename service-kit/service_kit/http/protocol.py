@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with the limits that it lacks, and with problems as its refusals."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 
 import httptools
@@ -27,6 +28,8 @@ class HttpLimits:
     dropped_bytes_max: int = 67_108_864
     dropped_seconds_max: float = 10.0
     backlog: int = 2048
+    connections_max: int = 10_000
+    connections_per_address_max: int = 4_000
 
 
 DEFAULT_LIMITS = HttpLimits()
@@ -35,8 +38,10 @@ DEFAULT_LIMITS = HttpLimits()
 class LimitedProtocol(HttpToolsProtocol):
     """One connection. The limits cost nothing while whole requests arrive at once."""
 
-    def __init__(self, limits: HttpLimits, config: Config, state: ServerState) -> None:
+    def __init__(self, limits: HttpLimits, config: Config, state: ServerState, peers: Counter[str]) -> None:
         super().__init__(config, state, app_state={})
+        self._peers = peers
+        self._peer = ""
         self._limits = limits
         self._in_head = True
         self._in_body = False
@@ -46,9 +51,20 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         self._arm(self._limits.head_seconds_max)
+        self._peer = self.client[0] if self.client else ""
+        self._peers[self._peer] += 1
+        if (
+            len(self.connections) > self._limits.connections_max
+            or self._peers[self._peer] > self._limits.connections_per_address_max
+        ):
+            detail = "There are too many connections."
+            self._refuse(Problem(503, "TooManyConnections", detail, retry_after_seconds=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._peers[self._peer] -= 1
+        if not self._peers[self._peer]:
+            del self._peers[self._peer]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -143,6 +159,7 @@ class LimitedProtocol(HttpToolsProtocol):
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
+            *((name.encode(), value.encode()) for name, value in problem.headers.items()),
         ]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", body]))

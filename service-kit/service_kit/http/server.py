@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
@@ -46,6 +47,7 @@ class HttpServer:
         self.port: int = self._socket.getsockname()[1]
         self._limits = limits
         self._state = ServerState()
+        self._peers: Counter[str] = Counter()
         self._config = _config(_cut_off_quietly(app), limits)
         self._server: asyncio.Server | None = None
         self._clock: asyncio.TimerHandle | None = None
@@ -92,7 +94,7 @@ class HttpServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _new_connection(self) -> LimitedProtocol:
-        return LimitedProtocol(self._limits, self._config, self._state)
+        return LimitedProtocol(self._limits, self._config, self._state, self._peers)
 
     def _write_date(self) -> None:
         """Keep the `date` header of all answers, once a second."""

@@ -296,3 +296,25 @@ DROP_V3 = (
     "DROP FUNCTION dead_letter_group(text, text)",
     "DROP FUNCTION dead_letter_reason(text)",
 )
+
+# Of an API key only its hash is kept. `customers` NULL: it is restricted to none.
+CREATE_V4 = (
+    """
+    CREATE TABLE api_keys (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        hash bytea NOT NULL UNIQUE CHECK (length(hash) = 32),
+        hint text NOT NULL,
+        name text NOT NULL,
+        roles text[] NOT NULL
+            CHECK (cardinality(roles) > 0 AND roles <@ ARRAY['orders:read', 'orders:write', 'admin']),
+        customers text[] CHECK (customers IS NULL OR (cardinality(customers) > 0 AND 'admin' <> ALL (roles))),
+        created_at timestamptz NOT NULL DEFAULT now(),
+        expires_at timestamptz,
+        revoked_at timestamptz,
+        last_used_at timestamptz,
+        replaces bigint REFERENCES api_keys
+    )
+    """,
+)
+
+DROP_V4 = ("DROP TABLE api_keys",)

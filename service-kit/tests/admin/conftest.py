@@ -20,6 +20,7 @@ from service_kit.consuming import Consuming
 from service_kit.errors import MalformedEvent
 from service_kit.event_flow import EventFlow, Pace
 from service_kit.forecast import Forecast, Foreseen
+from service_kit.guard import Guard
 from service_kit.http.access import Access
 from service_kit.inprocess import InProcessBroker
 from service_kit.lifecycle import Wakeup
@@ -43,6 +44,7 @@ EMPTY = """
 SET session_replication_role = replica;
 DELETE FROM outbox; DELETE FROM processed_inbox; DELETE FROM retry_queue; DELETE FROM dead_letter_queue;
 DELETE FROM dead_letter_groups; DELETE FROM replay_items; DELETE FROM replays; DELETE FROM audit_log;
+DELETE FROM api_keys;
 UPDATE consuming SET paused = false, operator = NULL, reason = NULL, since = NULL;
 SET session_replication_role = origin
 """
@@ -115,13 +117,14 @@ async def probe_service(
             consuming=Consuming(known=False),
         )
         flow.show_connections()
-        admin = AdminApi(flow, access, probe.foresee)
+        admin = AdminApi(flow, Guard(flow.settings, database), probe.foresee)
         services = [*flow.background_services(), *admin.background_services()] if runs else []
         yield ServiceParts(
             host="127.0.0.1",
             port=0,
             metrics=metrics,
             routes=admin.routes(),
+            access=access,
             background_services=services,
             shutdown_grace_seconds=5.0,
         )
@@ -135,7 +138,7 @@ async def shared_dsn(postgres_server: PostgresServer) -> AsyncIterator[str]:
 
 async def create_tables(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
-    for statement in (*schema.CREATE_V1, *schema.CREATE_V2, *schema.CREATE_V3):
+    for statement in (*schema.CREATE_V1, *schema.CREATE_V2, *schema.CREATE_V3, *schema.CREATE_V4):
         await connection.execute(statement)
     await connection.close()
 

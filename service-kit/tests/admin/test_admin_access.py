@@ -30,6 +30,10 @@ ROUTES = [
     ("POST", "/admin/replays/{id}/cancel"),
     ("POST", "/admin/consuming/pause"),
     ("POST", "/admin/consuming/resume"),
+    ("GET", "/admin/keys"),
+    ("POST", "/admin/keys"),
+    ("POST", "/admin/keys/{id}/rotate"),
+    ("POST", "/admin/keys/{id}/revoke"),
 ]
 CHANGES = [path for method, path in ROUTES if method == "POST" and not path.endswith("forecast")]
 BODY = {"reason": "x", "ids": [1]}
@@ -37,9 +41,15 @@ BODY = {"reason": "x", "ids": [1]}
 
 def body_of(path: str) -> dict[str, object]:
     """One that is valid."""
-    selects = path not in ("/admin/consuming/pause", "/admin/consuming/resume") and "{id}" not in path
     because = {} if path.endswith("forecast") else {"reason": "x"}
-    return {**because, **({"ids": [1]} if selects else {})}
+    return {**because, **rest_of_body(path, 1)}
+
+
+def rest_of_body(path: str, letter_id: int) -> dict[str, object]:
+    """Beside the reason."""
+    if path == "/admin/keys":
+        return {"name": "shop", "roles": ["orders:write"]}
+    return {} if "consuming" in path or "{id}" in path else {"ids": [letter_id]}
 
 
 def filled(path: str) -> str:
@@ -104,9 +114,7 @@ async def test_a_change_without_a_reason_is_refused(
     idle_client: httpx.AsyncClient, connection: asyncpg.Connection, path: str, body: dict[str, object]
 ) -> None:
     [letter_id] = await bury(connection, "o1:1")
-    selection = {} if "consuming" in path or "{id}" in path else {"ids": [letter_id]}
-
-    answer = await idle_client.post(filled(path), json={**selection, **body})
+    answer = await idle_client.post(filled(path), json={**rest_of_body(path, letter_id), **body})
 
     assert answer.status_code == 400
     assert "reason" in json.dumps(answer.json()["errors"])

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 from starlette.routing import BaseRoute
 
-from service_kit.http.application import application
+from service_kit.http.access import Access
+from service_kit.http.application import NOBODY, application
 from service_kit.http.protocol import DEFAULT_LIMITS, HttpLimits
 from service_kit.http.server import HttpServer, http_server
 from service_kit.observability.metrics import Metrics
@@ -26,8 +27,10 @@ async def serve(metrics: Metrics) -> AsyncIterator[Serve]:
     """`await serve(routes, limits=…)`: a running server, drained at the end of the test."""
     async with AsyncExitStack() as stack:
 
-        async def start(routes: Sequence[BaseRoute], limits: HttpLimits = DEFAULT_LIMITS) -> HttpServer:
-            app = application(routes, metrics=metrics)
+        async def start(
+            routes: Sequence[BaseRoute], limits: HttpLimits = DEFAULT_LIMITS, access: Access = NOBODY
+        ) -> HttpServer:
+            app = application(routes, metrics=metrics, access=access)
             return await stack.enter_async_context(http_server(app, "127.0.0.1", 0, limits=limits))
 
         yield start

@@ -7,8 +7,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service_kit.http.access import Access
+from service_kit.api_keys import new_secret
+from service_kit.errors import DatabaseUnavailable
+from service_kit.http.access import Access, operator_of
+from service_kit.http.endpoint import Endpoint, roles_of
+from service_kit.http.principal import Principal, Role
 from service_kit.http.server import HttpServer
+from service_kit.key_ring import FoundKey, KeyRing
 
 Serve = Callable[..., Awaitable[HttpServer]]
 Raw = Callable[[HttpServer, bytes], Awaitable[bytes]]
@@ -18,17 +23,17 @@ BEARER = {"authorization": f"Bearer {KEY}"}
 OPERATOR = {"x-operator": "Анна"}
 
 
-def admin_route(access: Access) -> Route:
-    async def endpoint(request: Request) -> Response:
-        return JSONResponse({"operator": access.admin(request).name})
+async def operator(request: Request) -> Response:
+    return JSONResponse({"operator": operator_of(request).name})
 
-    return Route("/admin/state", endpoint, methods=["GET", "POST"])
+
+ROUTES = [Route("/admin/state", Endpoint(operator, Role.ADMIN), methods=["GET", "POST"])]
 
 
 async def ask(
     serve: Serve, access: Access, method: str = "GET", headers: Mapping[str, str] | None = None
 ) -> tuple[int, Any]:
-    server = await serve([admin_route(access)])
+    server = await serve(ROUTES, access=access)
     given = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     async with httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.request(method, "/admin/state", headers=given)
@@ -53,7 +58,7 @@ async def test_no_or_another_key_does_not_open(serve: Serve, authorization: str)
 
 
 async def test_who_lacks_the_key_is_told_how_to_give_it(serve: Serve) -> None:
-    server = await serve([admin_route(Access(KEY))])
+    server = await serve(ROUTES, access=Access(KEY))
     async with httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.get("/admin/state")
 
@@ -101,7 +106,7 @@ async def test_a_proxy_on_this_machine_does_not_open_it_to_others(serve: Serve, 
 
 
 async def test_two_hosts_do_not_open_it(serve: Serve, raw: Raw) -> None:
-    server = await serve([admin_route(Access(None, open_on_loopback=True))])
+    server = await serve(ROUTES, access=Access(None, open_on_loopback=True))
     head = b"GET /admin/state HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n"
 
     assert (await raw(server, head)).split()[1] in (b"400", b"403")
@@ -149,9 +154,69 @@ async def test_only_peers_on_this_machine_are_local(serve: Serve, peer: str, ope
     access = Access(None, open_on_loopback=True)
 
     async def endpoint(request: Request) -> Response:
-        request.scope["client"] = (peer, 40000)
-        return JSONResponse({"operator": access.admin(request).name})
+        await access.admit({**request.scope, "client": (peer, 40000)}, Role.ADMIN)
+        return Response()
 
-    server = await serve([Route("/", endpoint)])
+    server = await serve([Route("/", Endpoint(endpoint, Role.ANYBODY))])
     async with httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.get("/")).status_code == (200 if opens else 403)
+
+
+# keys of the table
+
+
+def ring_with(principal: Principal) -> tuple[KeyRing, dict[str, str]]:
+    """A ring with one key, and the header that brings it."""
+    secret = new_secret()
+
+    async def find(hash_: bytes) -> FoundKey | None:
+        return FoundKey(hash_, principal, None) if hash_ == secret.hash else None
+
+    return KeyRing(find), {"authorization": f"Bearer {secret.key}"}
+
+
+ADMIN = Principal(name="robot", roles=frozenset({Role.ADMIN}))
+READER = Principal(name="reader", roles=frozenset({Role.READ}))
+
+
+async def test_a_key_has_a_name_of_its_own(serve: Serve) -> None:
+    ring, header = ring_with(ADMIN)
+
+    assert await ask(serve, Access(KEY, keys=ring), "POST", header) == (200, "robot")
+    assert await ask(serve, Access(KEY, keys=ring), "POST", header | OPERATOR) == (200, "Анна (key robot)")
+
+
+async def test_a_key_and_the_admin_key_are_both_good(serve: Serve) -> None:
+    ring, _ = ring_with(ADMIN)
+
+    assert await ask(serve, Access(KEY, keys=ring), headers=BEARER) == (200, "unnamed")
+
+
+async def test_a_key_without_the_role_is_refused(serve: Serve) -> None:
+    ring, header = ring_with(READER)
+
+    assert await ask(serve, Access(None, keys=ring), headers=header) == (403, "Forbidden")
+
+
+async def test_two_authorizations_are_none(serve: Serve, raw: Raw) -> None:
+    ring, header = ring_with(ADMIN)
+    server = await serve(ROUTES, access=Access(None, keys=ring))
+    line = f"authorization: {header['authorization']}\r\n"
+
+    for times, status in ((1, b"200"), (2, b"401")):
+        head = f"GET /admin/state HTTP/1.1\r\nhost: a\r\n{line * times}connection: close\r\n\r\n"
+        assert (await raw(server, head.encode())).split()[1] == status
+
+
+async def test_keys_that_cannot_be_looked_up_are_an_outage(serve: Serve) -> None:
+    async def find(_: bytes) -> FoundKey | None:
+        raise DatabaseUnavailable("the database at secret-host: gone")
+
+    header = {"authorization": f"Bearer {new_secret().key}"}
+
+    assert await ask(serve, Access(None, keys=KeyRing(find)), headers=header) == (503, "ServiceUnavailable")
+
+
+def test_a_route_without_a_role_is_refused() -> None:
+    with pytest.raises(TypeError, match="/open has no role"):
+        list(roles_of([*ROUTES, Route("/open", operator)]))

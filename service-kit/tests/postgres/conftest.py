@@ -26,7 +26,7 @@ async def database(dsn: str) -> AsyncIterator[Database]:
     async with Database(dsn, application_name="tests") as database:
         async with database.connection() as connection:
             await connection.execute(
-                "TRUNCATE outbox, publications, processed_inbox, retry_queue, dead_letter_queue"
+                "TRUNCATE outbox, publications, processed_inbox, retry_queue, dead_letter_queue, api_keys"
                 " RESTART IDENTITY"
             )
         yield database
@@ -42,7 +42,7 @@ async def create_tables(dsn: str) -> None:
         Database(dsn, application_name="tests") as database,
         database.transaction() as connection,
     ):
-        for statement in (*schema.CREATE_V1, *schema.CREATE_V2, *schema.CREATE_V3):
+        for statement in (*schema.CREATE_V1, *schema.CREATE_V2, *schema.CREATE_V3, *schema.CREATE_V4):
             await connection.execute(statement)
 
 

@@ -17,6 +17,8 @@ import asyncio, structlog, sys
 from contextlib import asynccontextmanager
 from starlette.responses import Response
 from starlette.routing import Route
+from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role
 from service_kit.cli import Commands, run
 from service_kit.errors import DatabaseUnavailable
 from service_kit.lifecycle import BackgroundService
@@ -55,7 +57,7 @@ async def parts(settings):
 
     yield ServiceParts(
         host=settings.host, port=settings.port, metrics=Metrics(), prepare=prepare,
-        routes=[Route("/slow", slow)],
+        routes=[Route("/slow", Endpoint(slow, Role.ANYBODY))],
         background_services=[Stubborn()] if settings.trouble == "stubborn" else [],
         shutdown_grace_seconds=settings.shutdown_grace_seconds,
     )

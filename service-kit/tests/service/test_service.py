@@ -12,6 +12,8 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from service_kit.errors import DatabaseUnavailable, StartupError
+from service_kit.http.endpoint import Endpoint
+from service_kit.http.principal import Role
 from service_kit.lifecycle import BackgroundService
 from service_kit.observability.metrics import Metrics
 from service_kit.service import Service, ServiceFailed, ServiceParts
@@ -139,7 +141,9 @@ async def test_it_drains_in_order_requests_then_turns_then_resources() -> None:
         turns.may_finish.set()
         return Response(b"done")
 
-    running = service(story, routes=[Route("/slow", slow)], background_services=[turns])
+    running = service(
+        story, routes=[Route("/slow", Endpoint(slow, Role.ANYBODY))], background_services=[turns]
+    )
     async with running:
         await turns.in_turn.wait()
         answer = asyncio.create_task(get(running, "/slow"))
@@ -274,7 +278,9 @@ async def test_a_request_that_takes_long_is_ended_by_the_drain() -> None:
         await ended.wait()
         return Response(b"nothing yet")
 
-    async with service(routes=[Route("/wait", long_poll)], on_drain=ended.set) as running:
+    async with service(
+        routes=[Route("/wait", Endpoint(long_poll, Role.ANYBODY))], on_drain=ended.set
+    ) as running:
         answer = asyncio.create_task(get(running, "/wait"))
         await waits.wait()
         running.stop()
