@@ -22,6 +22,7 @@ hypothesis.settings.load_profile("order-service")
 # Making and dropping a database takes longer than most tests, so that they share one, and find it empty.
 EMPTY = """
 DELETE FROM orders; DELETE FROM outbox; DELETE FROM processed_inbox;
+TRUNCATE order_log RESTART IDENTITY; UPDATE order_log_head SET position = 0, forgotten = 0;
 DELETE FROM retry_queue; DELETE FROM dead_letter_queue; DELETE FROM publications;
 DELETE FROM replay_items; DELETE FROM replays; DELETE FROM flow_samples; UPDATE consuming SET paused = false
 """
