@@ -11,8 +11,10 @@ from order_console.console import NO_CONSOLE, Console, console
 from order_service.api.admin_routes import order_admin_routes
 from order_service.api.bulk_route import bulk_route
 from order_service.api.cancel_route import cancel_route
+from order_service.api.events_routes import events_routes
 from order_service.api.list_route import list_route
 from order_service.api.routes import order_routes
+from order_service.api.schemas import encode_event
 from order_service.api.timeline_route import timeline_route
 from order_service.application.create_orders import CreateOutcome, create_orders
 from order_service.application.ports import CreateOrder, Finished
@@ -28,6 +30,9 @@ from order_service.infrastructure.flow import FlowSampler, flow_of
 from order_service.infrastructure.history import PostgresOrderHistories
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.order_feed import OrderFeed
+from order_service.infrastructure.order_log import PostgresOrderLog
+from order_service.infrastructure.order_log_cleaner import OrderLogCleaner
 from order_service.infrastructure.order_watch import OrderWatch
 from order_service.infrastructure.processor import HttpProcessor
 from order_service.infrastructure.reader import PostgresReader
@@ -90,6 +95,8 @@ async def order_service(
         orders = PostgresIntake(database, wakeup, metrics, instance=instance)
         reader = PostgresReader(database)
         watch = OrderWatch(reader, random=random)
+        feed = OrderFeed(PostgresOrderLog(database), encode_event, random=random)
+        metrics.event_streams.set_function(lambda: feed.streams)
 
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
@@ -150,6 +157,7 @@ async def order_service(
 
         def end_what_waits() -> None:
             watch.end()
+            feed.end()
             shown.close()
 
         yield ServiceParts(
@@ -162,6 +170,7 @@ async def order_service(
                 bulk_route(intake, random),
                 cancel_route(unit_of_work, reader, on_cancelled, random),
                 timeline_route(histories, processor),
+                *events_routes(feed, reader),
                 *admin.routes(),
                 *admin_routes,
                 *shown.routes,
@@ -172,6 +181,8 @@ async def order_service(
                 *flow.background_services(),
                 reconciler,
                 watch,
+                feed,
+                OrderLogCleaner(database, retention_days=settings.order_log_retention_days, random=random),
                 *admin.background_services(),
                 sampler,
             ],

@@ -37,6 +37,9 @@ class OrderMetrics(Metrics):
         self.intake_waiting = Gauge(
             "intake_waiting", "Orders received that wait for their commit.", registry=self.registry
         )
+        self.event_streams = Gauge(
+            "event_streams", "Open streams of server-sent events.", registry=self.registry
+        )
         for status in (Status.DONE, Status.FAILED):
             self.orders_processed.labels(status)
 
