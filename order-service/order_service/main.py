@@ -16,6 +16,7 @@ from order_service.api.list_route import list_route
 from order_service.api.routes import order_routes
 from order_service.api.schemas import encode_event
 from order_service.api.timeline_route import timeline_route
+from order_service.api.webhook_routes import webhook_routes
 from order_service.application.create_orders import CreateOutcome, create_orders
 from order_service.application.ports import CreateOrder, Finished
 from order_service.consumers.order_processed import (
@@ -40,6 +41,10 @@ from order_service.infrastructure.reconcile_now import ReconcileNow
 from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.stuck import StuckOrders
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
+from order_service.infrastructure.webhook_cleaner import WebhookCleaner
+from order_service.infrastructure.webhook_delivery import WebhookDispatcher, WebhookFanOut
+from order_service.infrastructure.webhook_sender import WebhookSender
+from order_service.infrastructure.webhook_store import PostgresWebhooks
 from order_service.settings import OrderSettings
 from service_kit.admin.api import AdminApi
 from service_kit.broker import Broker
@@ -91,11 +96,23 @@ async def order_service(
             tls=settings.processor_url.startswith("https:"),
         ) as processor,
         console or nullcontext(NO_CONSOLE) as shown,
+        WebhookSender(allow_private=settings.webhooks_allow_private) as sender,
     ):
         orders = PostgresIntake(database, wakeup, metrics, instance=instance)
         reader = PostgresReader(database)
         watch = OrderWatch(reader, random=random)
-        feed = OrderFeed(PostgresOrderLog(database), encode_event, random=random)
+        webhooks, written = PostgresWebhooks(database), Wakeup()
+        fan_out = WebhookFanOut(database, webhooks, encode_event, written=written, random=random)
+        dispatcher = WebhookDispatcher(
+            webhooks, sender, fan_out, written=written, metrics=metrics, random=random
+        )
+        feed = OrderFeed(
+            PostgresOrderLog(database),
+            encode_event,
+            on_advanced=fan_out.advanced,
+            listened_to=lambda: bool(fan_out.subscriptions),
+            random=random,
+        )
         metrics.event_streams.set_function(lambda: feed.streams)
 
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
@@ -173,6 +190,12 @@ async def order_service(
                 *events_routes(feed, reader),
                 *admin.routes(),
                 *admin_routes,
+                *webhook_routes(
+                    access,
+                    webhooks,
+                    allow_private=settings.webhooks_allow_private,
+                    refusal=sender.refusal,
+                ),
                 *shown.routes,
             ],
             checks=flow.checks(),
@@ -182,6 +205,9 @@ async def order_service(
                 reconciler,
                 watch,
                 feed,
+                fan_out,
+                dispatcher,
+                WebhookCleaner(database, retention_days=settings.webhooks_retention_days, random=random),
                 OrderLogCleaner(database, retention_days=settings.order_log_retention_days, random=random),
                 *admin.background_services(),
                 sampler,

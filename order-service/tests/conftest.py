@@ -24,6 +24,7 @@ EMPTY = """
 DELETE FROM orders; DELETE FROM outbox; DELETE FROM processed_inbox;
 TRUNCATE order_log RESTART IDENTITY; UPDATE order_log_head SET position = 0, forgotten = 0;
 DELETE FROM retry_queue; DELETE FROM dead_letter_queue; DELETE FROM publications;
+DELETE FROM webhook_endpoints; UPDATE webhook_cursor SET position = 0;
 DELETE FROM replay_items; DELETE FROM replays; DELETE FROM flow_samples; UPDATE consuming SET paused = false
 """
 DISCONNECT_OTHERS = """

@@ -40,6 +40,14 @@ class OrderMetrics(Metrics):
         self.event_streams = Gauge(
             "event_streams", "Open streams of server-sent events.", registry=self.registry
         )
+        self.webhook_attempts = Counter(
+            "webhook_attempts",
+            "Attempts to deliver a webhook: delivered, to be retried, or failed for good.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("delivered", "retried", "failed"):
+            self.webhook_attempts.labels(outcome)
         for status in (Status.DONE, Status.FAILED):
             self.orders_processed.labels(status)
 

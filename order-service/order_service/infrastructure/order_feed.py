@@ -18,8 +18,9 @@ STREAMS_MAX = 10_000
 class OrderFeed(BackgroundService):
     """Implements OrderEvents. However many streams there are, the log is read once.
 
-    Looks every `poll_seconds` while there are streams, every `idle_seconds` otherwise, and then tells
-    `on_advanced` how far the log is complete. `encode` makes the bytes of an event, once for all.
+    Looks every `poll_seconds` while there are streams or it is `listened_to`, every `idle_seconds` otherwise,
+    and then tells `on_advanced` how far the log is complete. `encode` makes the bytes of an event, once for
+    all.
     """
 
     name: ClassVar[str] = "order_feed"
@@ -30,6 +31,7 @@ class OrderFeed(BackgroundService):
         encode: Callable[[OrderEvent], bytes],
         *,
         on_advanced: Callable[[int], None] = lambda _: None,
+        listened_to: Callable[[], bool] = lambda: False,
         poll_seconds: float = 0.1,
         idle_seconds: float = 1.0,
         random: Random | None = None,
@@ -38,6 +40,7 @@ class OrderFeed(BackgroundService):
         self._log = log
         self._encode = encode
         self._on_advanced = on_advanced
+        self._listened_to = listened_to
         self._poll_seconds = poll_seconds
         self._idle_seconds = idle_seconds
         self._position = 0
@@ -113,7 +116,8 @@ class OrderFeed(BackgroundService):
         self._position = position
         self._on_advanced(position)
         if not more:
-            wait_seconds = self._poll_seconds if self._streams else self._idle_seconds
+            listened_to = self._streams or self._listened_to()
+            wait_seconds = self._poll_seconds if listened_to else self._idle_seconds
             await self.until_stopped(self._somebody_listens.wait(wait_seconds))
 
     def _tell(self, events: Iterable[OrderEvent]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from order_service.domain.event import EventType, OrderEvent
 from order_service.domain.money import canonical
 from order_service.domain.order import OrderSummary, Status
-from service_kit.postgres.database import Database, Record
+from service_kit.postgres.database import Connection, Database, Record
 
 LOOK_ROWS_MAX = 5_000
 READ_ROWS_MAX = 250
@@ -105,9 +105,7 @@ class PostgresOrderLog:
     async def read(self, after: int, up_to: int) -> PageOfEvents:
         """The next events, bounded; `up_to` may not be beyond the head."""
         async with self.database.connection() as connection:
-            records = await connection.fetch(READ, after, up_to, READ_ROWS_MAX)
-        last = records[-1]["position"] if len(records) == READ_ROWS_MAX else up_to
-        return PageOfEvents([_event(record) for record in records if record["order_id"] is not None], last)
+            return await read_page(connection, after, up_to)
 
     async def kept(self) -> tuple[int, int]:
         """Between which positions the log can be read: after the first, up to the second."""
@@ -115,6 +113,12 @@ class PostgresOrderLog:
             record = await connection.fetchrow(KEPT)
         assert record, "the table of the head has one row"
         return record["forgotten"], record["position"]
+
+
+async def read_page(connection: Connection, after: int, up_to: int) -> PageOfEvents:
+    records = await connection.fetch(READ, after, up_to, READ_ROWS_MAX)
+    last = records[-1]["position"] if len(records) == READ_ROWS_MAX else up_to
+    return PageOfEvents([_event(record) for record in records if record["order_id"] is not None], last)
 
 
 def _event(record: Record) -> OrderEvent:
