@@ -222,7 +222,9 @@ async def test_a_head_request_is_answered_at_once(client: httpx.AsyncClient) -> 
 
 
 async def test_a_stream_without_events_shows_that_it_lives(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(events_routes.events_routes.__kwdefaults__, "heartbeat_seconds", 0.01)
+    defaults = events_routes.events_routes.__kwdefaults__
+    assert defaults
+    monkeypatch.setitem(defaults, "heartbeat_seconds", 0.01)
     async with another_instance(dsn) as client, opened(client) as stream:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):

@@ -23,7 +23,7 @@ async def test_the_receiver_of_the_guide_verifies_and_takes_each_message_once(
     names: dict[str, Any] = {}
     exec(compile(example, str(GUIDE), "exec"), names)
     receiver: type[BaseHTTPRequestHandler] = names["Receiver"]
-    receiver.log_message = lambda *_: None  # type: ignore[method-assign,assignment]
+    receiver.log_message = lambda *_: None  # type: ignore[method-assign]
     secret = new_secret()
     receiver.secret = shown_secret(secret)  # type: ignore[attr-defined]
 
