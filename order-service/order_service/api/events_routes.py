@@ -1,13 +1,14 @@
 """`GET /events` and `GET /orders/{order_id}/events`: server-sent events (WHATWG HTML, 9.2)."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Scope
+from starlette.types import Scope, Send
 
 from order_service.api.problems import order_not_found, problem_of
 from order_service.application.order_events import (
@@ -99,15 +100,27 @@ def events_routes(
     ]
 
 
-def _stream(request: Request, frames: AsyncIterator[bytes]) -> Response:
+def _stream(request: Request, frames: AsyncGenerator[bytes, None]) -> Response:
     if request.method == "HEAD":
         return Response(headers=_HEADERS, media_type="text/event-stream")
-    return StreamingResponse(frames, headers=_HEADERS, media_type="text/event-stream")
+    return _EventStream(frames, headers=_HEADERS, media_type="text/event-stream")
+
+
+class _EventStream(StreamingResponse):
+    """Ends what it streams when the client goes away, also in the middle of sending."""
+
+    def __init__(self, frames: AsyncGenerator[bytes, None], **options: Any) -> None:
+        super().__init__(frames, **options)
+        self._frames = frames
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._frames):
+            await super().stream_response(send)
 
 
 async def _frames(
     following: AsyncGenerator[Sequence[Told], None], id_of: Callable[[Told], int]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     yield _RETRY
     try:
         async with aclosing(following):

@@ -240,7 +240,8 @@ async def test_streams_end_when_the_service_stops_and_say_why(dsn: str) -> None:
         await service.ready()
         async with httpx.AsyncClient(base_url=service.url) as client:
             await post(client, "o-1")
-            async with opened(client) as all_orders, opened(client, "/orders/o-1/events") as one:
+            of_all, of_one = "/events?type=order.failed", "/orders/o-1/events"
+            async with opened(client, of_all) as all_orders, opened(client, of_one) as one:
                 assert (await one.next())[1] == "order.created"
                 service.stop()
                 for stream in (all_orders, one):
