@@ -132,6 +132,7 @@ class Oracle:
         if old is None:
             if not any(_tells_of(id, new, change) for change in changes):
                 self.violation(f"{id} was stored without its event")
+            self._logged(id, new, CREATED, changes)
             return
         if any(old[name] != new[name] for name in ("customer_id", "items", "amount")):
             self.violation(f"the contents of {id} were changed")
@@ -139,8 +140,17 @@ class Oracle:
             self.violation(f"{id} was final and changed again")
         elif old["status"] != new["status"] == "cancelled":
             self._order_cancelled(id, new, changes)
+        if old["status"] != new["status"]:
+            self._logged(id, new, f"order.{new['status']}", changes)
         if new["version"] < old["version"]:
             self.violation(f"the version of {id} went back from {old['version']} to {new['version']}")
+
+    def _logged(self, id: str, order: Values, type: str, changes: list[Change]) -> None:
+        logged = [
+            row for table, _, _, row in changes if table == "order_log" and row and row["order_id"] == id
+        ]
+        if [(row["type"], row["version"]) for row in logged] != [(type, order["version"])]:
+            self.violation(f"{id} is {order['status']}, and the log says {logged}")
 
     def _order_cancelled(self, id: str, new: Values, changes: list[Change]) -> None:
         if id not in self._to_be_cancelled:

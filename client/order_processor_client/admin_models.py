@@ -288,3 +288,45 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     unchanged: int
     changed: int
     changes: list[Change] = field(default_factory=list)
+
+
+class WebhookEndpoint(Struct, frozen=True, kw_only=True):
+    """No filter means everything. `secret` is given by what makes one, and by nothing else."""
+
+    id: int
+    url: str
+    description: str
+    event_types: Sequence[str]
+    customer_ids: Sequence[str]
+    enabled: bool
+    disabled_because: str | None
+    created_at: Time
+    previous_secret_until: Time | None = None
+    secret: str | None = None
+
+
+class WebhookEndpointPage(Struct, frozen=True, kw_only=True):
+    endpoints: Sequence[WebhookEndpoint]
+    has_more: bool
+
+
+class WebhookDelivery(Struct, frozen=True, kw_only=True):
+    """`answered`: the status of the last answer, if there was one; `body` is what is sent."""
+
+    id: int
+    message_id: str
+    event_type: str
+    order_id: str
+    status: str
+    attempts: int
+    answered: int | None
+    last_error: str | None
+    created_at: Time
+    due_at: Time | None
+    ended_at: Time | None
+    body: Any
+
+
+class WebhookDeliveryPage(Struct, frozen=True, kw_only=True):
+    deliveries: Sequence[WebhookDelivery]
+    has_more: bool

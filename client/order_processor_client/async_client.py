@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 import httpx
 
 from order_processor_client import order_requests as requests
+from order_processor_client import webhook_requests
 from order_processor_client.admin_models import (
     ApiKey,
     AuditEntry,
@@ -31,6 +32,8 @@ from order_processor_client.admin_models import (
     Selection,
     ServiceState,
     StuckOrders,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from order_processor_client.admin_requests import (
     ENTRIES_PER_PAGE,
@@ -84,6 +87,7 @@ class AsyncOrderProcessorClient:
 
     def _offer(self) -> None:
         self.orders = AsyncOrders(self._send)
+        self.webhooks = AsyncWebhooks(self._send)
         self.order_service = AsyncOrderServiceAdmin(self._send, AdminRequests(Service.ORDER))
         self.processor_service = AsyncProcessorServiceAdmin(self._send, AdminRequests(Service.PROCESSOR))
 
@@ -324,6 +328,77 @@ class AsyncProcessorServiceAdmin(AsyncServiceAdmin):
 
     async def reload_rules(self, reason: str) -> Ruleset:
         return await self._send(self._requests.reload_rules(reason))
+
+
+class AsyncWebhooks:
+    """Who is told of orders. Every change needs an operator; a `reason` is kept with it."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def create(
+        self,
+        url: str,
+        *,
+        description: str = "",
+        event_types: Sequence[str] = (),
+        customer_ids: Sequence[str] = (),
+        reason: str = "",
+    ) -> WebhookEndpoint:
+        """The endpoint with its secret, which is never shown again. No filter means everything."""
+        return await self._send(
+            webhook_requests.create_endpoint(
+                url,
+                description=description,
+                event_types=event_types,
+                customer_ids=customer_ids,
+                reason=reason,
+            )
+        )
+
+    def list(self) -> AsyncIterator[WebhookEndpoint]:
+        """Newest first."""
+        return _each(self._send, webhook_requests.endpoints())
+
+    async def get(self, endpoint_id: int) -> WebhookEndpoint:
+        return await self._send(webhook_requests.endpoint(endpoint_id))
+
+    async def change(self, endpoint_id: int, **changes: Any) -> WebhookEndpoint:
+        """Of `url`, `description`, `event_types`, `customer_ids`, `enabled` and `reason` what is given."""
+        return await self._send(webhook_requests.change_endpoint(endpoint_id, **changes))
+
+    async def delete(self, endpoint_id: int, *, reason: str = "") -> None:
+        """With all of its deliveries."""
+        await self._send(webhook_requests.delete_endpoint(endpoint_id, reason))
+
+    async def rotate(
+        self, endpoint_id: int, *, overlap_seconds: float = 86_400.0, reason: str = ""
+    ) -> WebhookEndpoint:
+        """The endpoint with a new secret; the old one signs too until `overlap_seconds` are over."""
+        return await self._send(
+            webhook_requests.rotate_secret(endpoint_id, overlap_seconds=overlap_seconds, reason=reason)
+        )
+
+    def deliveries(self, endpoint_id: int, status: str | None = None) -> AsyncIterator[WebhookDelivery]:
+        """Newest first."""
+        return _each(self._send, webhook_requests.deliveries(endpoint_id, status))
+
+    async def replay(
+        self,
+        endpoint_id: int,
+        *,
+        delivery_ids: Sequence[int] | None = None,
+        status: str | None = None,
+        since: datetime | None = None,
+        reason: str = "",
+    ) -> int:
+        """Deliver again what has ended, 10,000 at most; how many."""
+        replayed = await self._send(
+            webhook_requests.replay(
+                endpoint_id, delivery_ids=delivery_ids, status=status, since=since, reason=reason
+            )
+        )
+        return replayed.replayed
 
 
 async def _each(send: Send, first: Request[Page[T]]) -> AsyncIterator[T]:

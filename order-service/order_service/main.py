@@ -13,9 +13,12 @@ from order_console.console import NO_CONSOLE, Console, console
 from order_service.api.admin_routes import order_admin_routes
 from order_service.api.bulk_route import bulk_route
 from order_service.api.cancel_route import cancel_route
+from order_service.api.events_routes import events_routes
 from order_service.api.list_route import list_route
 from order_service.api.routes import order_routes
+from order_service.api.schemas import encode_event
 from order_service.api.timeline_route import timeline_route
+from order_service.api.webhook_routes import webhook_routes
 from order_service.application.create_orders import CreateOutcome, create_orders
 from order_service.application.ports import CreateOrder, Finished
 from order_service.consumers.order_processed import (
@@ -30,6 +33,9 @@ from order_service.infrastructure.flow import FlowSampler, flow_of
 from order_service.infrastructure.history import PostgresOrderHistories
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.order_feed import OrderFeed
+from order_service.infrastructure.order_log import PostgresOrderLog
+from order_service.infrastructure.order_log_cleaner import OrderLogCleaner
 from order_service.infrastructure.order_watch import OrderWatch
 from order_service.infrastructure.processor import HttpProcessor
 from order_service.infrastructure.reader import PostgresReader
@@ -37,6 +43,10 @@ from order_service.infrastructure.reconcile_now import ReconcileNow
 from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.stuck import StuckOrders
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
+from order_service.infrastructure.webhook_cleaner import WebhookCleaner
+from order_service.infrastructure.webhook_delivery import WebhookDispatcher, WebhookFanOut
+from order_service.infrastructure.webhook_sender import WebhookSender
+from order_service.infrastructure.webhook_store import PostgresWebhooks
 from order_service.settings import OrderSettings
 from service_kit.admin.api import AdminApi
 from service_kit.broker import Broker
@@ -91,10 +101,24 @@ async def order_service(
             tls=settings.processor_url.startswith("https:"),
         ) as processor,
         console or nullcontext(NO_CONSOLE) as shown,
+        WebhookSender(allow_private=settings.webhooks_allow_private) as sender,
     ):
         orders = PostgresIntake(database, wakeup, metrics, instance=instance)
         reader = PostgresReader(database)
         watch = OrderWatch(reader, random=random)
+        webhooks, written = PostgresWebhooks(database), Wakeup()
+        fan_out = WebhookFanOut(database, webhooks, encode_event, written=written, random=random)
+        dispatcher = WebhookDispatcher(
+            webhooks, sender, fan_out, written=written, metrics=metrics, random=random
+        )
+        feed = OrderFeed(
+            PostgresOrderLog(database),
+            encode_event,
+            on_advanced=fan_out.advanced,
+            listened_to=lambda: bool(fan_out.subscriptions),
+            random=random,
+        )
+        metrics.event_streams.set_function(lambda: feed.streams)
 
         async def commit(commands: Sequence[CreateOrder]) -> Sequence[CreateOutcome]:
             return await create_orders(commands, orders)
@@ -159,6 +183,7 @@ async def order_service(
 
         def end_what_waits() -> None:
             watch.end()
+            feed.end()
             shown.close()
 
         yield ServiceParts(
@@ -171,8 +196,14 @@ async def order_service(
                 bulk_route(intake, random),
                 cancel_route(unit_of_work, reader, on_cancelled, random),
                 timeline_route(histories, processor),
+                *events_routes(feed, reader),
                 *admin.routes(),
                 *admin_routes,
+                *webhook_routes(
+                    webhooks,
+                    allow_private=settings.webhooks_allow_private,
+                    refusal=sender.refusal,
+                ),
                 *shown.routes,
             ],
             access=guard.access,
@@ -182,6 +213,11 @@ async def order_service(
                 *flow.background_services(),
                 reconciler,
                 watch,
+                feed,
+                fan_out,
+                dispatcher,
+                WebhookCleaner(database, retention_days=settings.webhooks_retention_days, random=random),
+                OrderLogCleaner(database, retention_days=settings.order_log_retention_days, random=random),
                 *admin.background_services(),
                 sampler,
             ],

@@ -22,9 +22,11 @@ hypothesis.settings.load_profile("order-service")
 # Making and dropping a database takes longer than most tests, so that they share one, and find it empty.
 EMPTY = """
 DELETE FROM orders; DELETE FROM outbox; DELETE FROM processed_inbox;
+TRUNCATE order_log RESTART IDENTITY; UPDATE order_log_head SET position = 0, forgotten = 0;
 DELETE FROM retry_queue; DELETE FROM dead_letter_queue; DELETE FROM publications;
 DELETE FROM replay_items; DELETE FROM replays; DELETE FROM flow_samples; DELETE FROM api_keys;
-UPDATE consuming SET paused = false
+UPDATE consuming SET paused = false;
+DELETE FROM webhook_endpoints; UPDATE webhook_cursor SET position = 0
 """
 DISCONNECT_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity

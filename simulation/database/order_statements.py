@@ -12,7 +12,7 @@ from simulation.database.rows import Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
 
 
-@models(intake.INSERT_NEW, "8d6569e6")
+@models(intake.INSERT_NEW, "82c52769")
 def orders_insert_new(
     work: Work,
     tables: Tables,
@@ -40,7 +40,18 @@ def orders_insert_new(
     for id, payload, trace in zip(ids, payloads, traces, strict=True):
         if id in new:
             yield from write_event(work, tables, "order.created", payload, trace)
+    for record in created:
+        yield from _log(work, tables, "order.created", record["order_id"], 1)
     return created
+
+
+def _log(
+    work: Work, tables: Tables, type: str, order_id: str, version: int, reason: str | None = None
+) -> Waiting:
+    row = yield from work.insert_new(tables.order_log, tables.order_log.next_id())
+    assert row
+    change = {"type": type, "order_id": order_id, "version": version, "reason": reason}
+    work.write(row, {"position": row.key, "at": work.now, **change})
 
 
 def _new_order(work: Work, id: str, customer: str, items: str, amount: Decimal) -> Values:
@@ -93,7 +104,7 @@ def orders_lock(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
     return locked
 
 
-@models(unit_of_work.FINISH, "04741071")
+@models(unit_of_work.FINISH, "fbfd60fa")
 def orders_finish(
     work: Work,
     tables: Tables,
@@ -121,6 +132,7 @@ def orders_finish(
             work.write(row, values | change | {"updated_at": work.now, "applied_by": instance})
             age = work.clock() - values["created_at"]
             finished.append({"order_id": id, "status": str(status), "seconds": age})
+            yield from _log(work, tables, f"order.{status}", id, version, reason)
     return finished
 
 
@@ -128,7 +140,7 @@ def _may_finish(values: Values, version: int) -> bool:
     return bool(values["status"] == "pending" and values["version"] < version)
 
 
-@models(unit_of_work.CANCEL, "29a679ef")
+@models(unit_of_work.CANCEL, "aedf6645")
 def orders_cancel(work: Work, tables: Tables, id: str, reason: str | None, instance: str | None) -> Waiting:
     row = tables.orders.rows.get(id)
     if row is None or not _may_cancel(work.visible(row)):
@@ -139,6 +151,7 @@ def orders_cancel(work: Work, tables: Tables, id: str, reason: str | None, insta
     change = {"status": "cancelled", "cancel_reason": reason, "version": values["version"] + 1}
     cancelled = values | change | {"updated_at": work.now, "applied_by": instance}
     work.write(row, cancelled)
+    yield from _log(work, tables, "order.cancelled", id, cancelled["version"], reason)
     return [_shown(cancelled)]
 
 

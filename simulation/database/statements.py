@@ -16,6 +16,7 @@ class Tables:
     def __init__(self, prefix: str = "message") -> None:
         self.prefix = prefix
         self.orders = Table("orders")
+        self.order_log = Table("order_log")
         self.processing_states = Table("processing_states")
         self.outbox = Table("outbox")
         self.inbox = Table("processed_inbox")

@@ -81,6 +81,10 @@ class SharedModel:
     async def pass_time(self, seconds: float) -> None:
         self.time.ahead_seconds += seconds
 
+    async def logged(self) -> list[tuple[str, str, int, str | None]]:
+        rows = sorted(self.tables.order_log.committed(), key=lambda row: row["position"])
+        return [(row["type"], row["order_id"], row["version"], row["reason"]) for row in rows]
+
     async def lose(self, connection: Connection) -> None:
         self._server.lose(cast(ModelConnection, connection).session)
 

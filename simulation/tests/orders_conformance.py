@@ -40,6 +40,10 @@ class SharedOrders(SharedDatabase, Protocol):
     async def pass_time(self, seconds: float) -> None:
         """Move everything that is stored into the past, or the clock on."""
 
+    async def logged(self) -> list[tuple[str, str, int, str | None]]:
+        """The log of changes: type, order, version and reason of each."""
+        ...
+
 
 class OnConnection(Database):
     """For what takes a database and shall run in the transaction of a connection."""
@@ -469,6 +473,35 @@ class OrdersConformance:
         assert cancellations.count(Cancellation.CANCELLED) == 1
         assert cancellations.count(Cancellation.REPEATED) == 19
         assert await told_of(shared) == ["a"]
+
+    # the log of changes
+
+    async def test_each_change_of_an_order_is_logged_once(self, shared: SharedOrders) -> None:
+        await create(shared, *map(an_order, "abcd"))
+        await create(shared, an_order("a"), an_order("e"))
+        await finish(shared, result("a"), result("b", fail_reason="why"))
+        await finish(shared, result("a", version=3), result("b"))
+        await cancel(shared, "c")
+        await cancel(shared, "c", "again")
+        await cancel(shared, "d", None)
+        assert sorted(await shared.logged()) == [
+            ("order.cancelled", "c", 2, "changed my mind"),
+            ("order.cancelled", "d", 2, None),
+            *(("order.created", order_id, 1, None) for order_id in "abcde"),
+            ("order.done", "a", 2, None),
+            ("order.failed", "b", 2, "why"),
+        ]
+
+    async def test_a_change_that_is_rolled_back_is_not_logged(self, shared: SharedOrders) -> None:
+        await create(shared, an_order("a"))
+        async with begun(shared) as one:
+            await insert(one.connection, an_order("b"))
+            await one.rollback()
+        async with uow_of(shared) as uow:
+            await uow.orders.finish([result()])
+        async with uow_of(shared) as uow:
+            await uow.orders.cancel(OrderId("a"), None)
+        assert await shared.logged() == [("order.created", "a", 1, None)]
 
     # orders that are told of again
 

@@ -25,6 +25,8 @@ aged_outbox AS (UPDATE outbox SET created_at = created_at - seconds, due_at = du
 UPDATE orders SET created_at = created_at - seconds, reemitted_at = reemitted_at - seconds FROM age
 """
 
+LOGGED = "SELECT type, order_id, version, reason FROM order_log ORDER BY position"
+
 
 class SharedPostgresOrders(SharedPostgres):
     """Implements SharedOrders."""
@@ -32,6 +34,9 @@ class SharedPostgresOrders(SharedPostgres):
     async def pass_time(self, seconds: float) -> None:
         async with self.database.connection() as connection:
             await connection.execute(AGE, seconds)
+
+    async def logged(self) -> list[tuple[str, str, int, str | None]]:
+        return [tuple(record) for record in await self._observer.fetch(LOGGED)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -52,7 +57,7 @@ class TestPostgresOrders(OrdersConformance):
     @pytest.fixture
     async def shared(self, orders_dsn: str) -> AsyncIterator[SharedOrders]:
         observer = await asyncpg.connect(orders_dsn)
-        await observer.execute(EMPTY.format("orders"))
+        await observer.execute(EMPTY.format("orders, order_log"))
         async with Database(orders_dsn, application_name="conformance") as database:
             yield SharedPostgresOrders(database, observer)
         observer.terminate()

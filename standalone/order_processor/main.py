@@ -7,7 +7,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from order_processor.commands import audit, consuming, dead_letters, keys, orders, replays, rules, status, top
+from order_processor.commands import (
+    audit,
+    consuming,
+    dead_letters,
+    keys,
+    orders,
+    replays,
+    rules,
+    status,
+    top,
+    webhooks,
+)
 from order_processor.commands.exits import EXIT_CODES, ExitCode, complain
 from service_kit.quiet_start import quiet_interrupt
 
@@ -28,6 +39,7 @@ for words, group in (
     ("Pause and resume the taking of events.", consuming),
     ("Make, list, rotate and revoke API keys.", keys),
     ("See, check, rehearse and reload what decides.", rules),
+    ("Say who is told of orders, and see what came of it.", webhooks),
 ):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2].replace("_", "-"), help=words)
 for command in (audit.audit, status.status, top.top):

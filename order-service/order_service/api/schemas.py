@@ -8,6 +8,7 @@ import msgspec
 
 from order_service.application.order_timeline import Timeline
 from order_service.domain.errors import InvalidOrder, Violation
+from order_service.domain.event import OrderEvent
 from order_service.domain.order import ITEMS_MAX, Item, Order, OrderSummary, new_order, text_violations
 
 
@@ -79,6 +80,11 @@ def encode_order_with_items(order: Order) -> bytes:
 
 def encode_page(orders: Sequence[OrderSummary], *, has_more: bool) -> bytes:
     return _encoder.encode({"data": [_shown(order) for order in orders], "has_more": has_more})
+
+
+def encode_event(event: OrderEvent) -> bytes:
+    """The body of a webhook, and what a stream says."""
+    return _encoder.encode({"type": event.type, "timestamp": event.at, "data": _shown(event.order)})
 
 
 def _shown(order: OrderSummary) -> dict[str, object]:

@@ -31,6 +31,8 @@ WITH input AS (
 ), emitted AS (
     INSERT INTO outbox (event_type, payload, traceparent)
     SELECT 'order.created', payload::jsonb, traceparent FROM input JOIN created USING (order_id)
+), logged AS (
+    INSERT INTO order_log (type, order_id, version) SELECT 'order.created', order_id, 1 FROM created
 )
 SELECT order_id, created_at FROM created
 """

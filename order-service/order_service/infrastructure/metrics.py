@@ -37,6 +37,17 @@ class OrderMetrics(Metrics):
         self.intake_waiting = Gauge(
             "intake_waiting", "Orders received that wait for their commit.", registry=self.registry
         )
+        self.event_streams = Gauge(
+            "event_streams", "Open streams of server-sent events.", registry=self.registry
+        )
+        self.webhook_attempts = Counter(
+            "webhook_attempts",
+            "Attempts to deliver a webhook: delivered, to be retried, or failed for good.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("delivered", "retried", "failed"):
+            self.webhook_attempts.labels(outcome)
         for status in (Status.DONE, Status.FAILED):
             self.orders_processed.labels(status)
 

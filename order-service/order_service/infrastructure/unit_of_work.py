@@ -20,23 +20,35 @@ LOCK = "SELECT order_id FROM orders WHERE order_id = ANY ($1::text[]) ORDER BY o
 # `|| ''` keeps the planner from the index of pending orders: whenever few were pending at the last ANALYZE it
 # would read the whole of it for each result, and the more orders wait, the slower they would be finished.
 FINISH = """
-UPDATE orders
-SET status = result.status, fail_reason = result.fail_reason, version = result.version, updated_at = now(),
-    applied_by = $5
-FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
-    AS result (order_id, status, fail_reason, version)
-WHERE orders.order_id = result.order_id AND orders.status || '' = 'pending'
-  AND orders.version < result.version
-RETURNING orders.order_id, orders.status,
-    extract(epoch FROM clock_timestamp() - orders.created_at)::float8 AS seconds
+WITH finished AS (
+    UPDATE orders
+    SET status = result.status, fail_reason = result.fail_reason, version = result.version,
+        updated_at = now(), applied_by = $5
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
+        AS result (order_id, status, fail_reason, version)
+    WHERE orders.order_id = result.order_id AND orders.status || '' = 'pending'
+      AND orders.version < result.version
+    RETURNING orders.order_id, orders.status, orders.version, orders.fail_reason,
+        extract(epoch FROM clock_timestamp() - orders.created_at)::float8 AS seconds
+), logged AS (
+    INSERT INTO order_log (type, order_id, version, reason)
+    SELECT 'order.' || status, order_id, version, fail_reason FROM finished
+)
+SELECT order_id, status, seconds FROM finished
 """
 
 # The same guard from the other side: of this and FINISH the second waits for the first, and moves nothing.
 CANCEL = f"""
-UPDATE orders
-SET status = 'cancelled', cancel_reason = $2, version = version + 1, updated_at = now(), applied_by = $3
-WHERE order_id = $1 AND status || '' = 'pending'
-RETURNING {SUMMARY_COLUMNS}
+WITH cancelled AS (
+    UPDATE orders
+    SET status = 'cancelled', cancel_reason = $2, version = version + 1, updated_at = now(), applied_by = $3
+    WHERE order_id = $1 AND status || '' = 'pending'
+    RETURNING {SUMMARY_COLUMNS}
+), logged AS (
+    INSERT INTO order_log (type, order_id, version, reason)
+    SELECT 'order.cancelled', order_id, version, cancel_reason FROM cancelled
+)
+SELECT * FROM cancelled
 """
 
 # Orders younger than the oldest waiting event may have theirs still in the outbox: those are not overdue but

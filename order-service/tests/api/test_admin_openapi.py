@@ -50,9 +50,9 @@ async def test_every_route_is_in_the_document(
 ) -> None:
     async with order_service(settings(dsn), broker) as parts:
         for route in parts.routes:
-            if isinstance(route, Route) and route.path.startswith("/admin"):
+            if isinstance(route, Route) and route.path.startswith(("/admin", "/webhooks")):
                 for method in (route.methods or set()) - {"HEAD"}:
-                    assert operation(document, method, route.path)
+                    assert operation(document, method, route.path.replace("{endpoint_id}", "{id}"))
 
 
 async def test_every_answer_fits_the_document(
@@ -74,6 +74,9 @@ async def test_every_answer_fits_the_document(
             await client.post("/admin/replays", json={"ids": letters[1:2], **why, "per_second": 1})
         ).json()
         at = f"/admin/replays/{replay['id']}"
+        url = {"url": "https://8.8.8.8/hooks"}
+        hook = f"/webhooks/endpoints/{(await client.post('/webhooks/endpoints', json=url)).json()['id']}"
+        hooks = "/webhooks/endpoints/{id}"
         body: dict[str, Any] | None
         for method, path, route, body, status in [
             ("GET", "/admin/state", None, None, 200),
@@ -99,6 +102,16 @@ async def test_every_answer_fits_the_document(
             ("GET", "/admin/audit?limit=3", "/admin/audit", None, 200),
             ("GET", "/admin/flow", None, None, 200),
             ("GET", "/admin/orders/stuck?older_than_seconds=0", "/admin/orders/stuck", None, 200),
+            ("POST", "/webhooks/endpoints", None, url, 201),
+            ("POST", "/webhooks/endpoints", None, {"url": "https://127.0.0.1"}, 400),
+            ("GET", "/webhooks/endpoints", None, None, 200),
+            ("GET", hook, hooks, None, 200),
+            ("GET", "/webhooks/endpoints/999999", hooks, None, 404),
+            ("PATCH", hook, hooks, {"event_types": ["order.done"]}, 200),
+            ("POST", f"{hook}/rotate", f"{hooks}/rotate", {}, 200),
+            ("GET", f"{hook}/deliveries", f"{hooks}/deliveries", None, 200),
+            ("POST", f"{hook}/replay", f"{hooks}/replay", {"status": "failed"}, 200),
+            ("DELETE", hook, hooks, {"reason": "over"}, 200),
             ("POST", "/admin/reconcile", None, {**why, "order_ids": ["o-1"]}, 200),
         ]:
             answer = await client.request(method, path, json=body)

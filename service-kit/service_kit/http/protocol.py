@@ -19,7 +19,7 @@ class HttpLimits:
 
     A request's head must come within `head_seconds_max` and `head_bytes_max`. Of a request that is answered
     before its body was read, so much more is read and dropped: a client that sees its connection cut while
-    it sends cannot see the answer.
+    it sends cannot see the answer. Who leaves an answer unread for `unread_seconds_max` is cut off.
     """
 
     head_bytes_max: int = 65_536
@@ -27,6 +27,7 @@ class HttpLimits:
     keep_alive_seconds: int = 30
     dropped_bytes_max: int = 67_108_864
     dropped_seconds_max: float = 10.0
+    unread_seconds_max: float = 30.0
     backlog: int = 2048
     connections_max: int = 10_000
     connections_per_address_max: int = 4_000
@@ -47,6 +48,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
@@ -62,10 +64,25 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._is_read()
         self._peers[self._peer] -= 1
         if not self._peers[self._peer]:
             del self._peers[self._peer]
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client takes nothing more for now: what is written meanwhile is kept in memory."""
+        self._unread = self.loop.call_later(self._limits.unread_seconds_max, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._is_read()
+        super().resume_writing()
+
+    def _is_read(self) -> None:
+        if self._unread:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -1,12 +1,12 @@
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
 import structlog
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
@@ -197,3 +197,20 @@ async def test_requests_inherit_the_log_context_of_their_server() -> None:
 def refused(server: HttpServer) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", server.port)) != 0
+
+
+async def test_who_leaves_an_answer_unread_is_cut_off(serve: Serve) -> None:
+    async def endless(_: Request) -> Response:
+        async def chunks() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 65_536
+                await asyncio.sleep(0)  # writing waits for the loop's next turn
+
+        return StreamingResponse(chunks())
+
+    server = await serve([Route("/", endless)], limits=HttpLimits(unread_seconds_max=0.2))
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    writer.write(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
+    await eventually(lambda: server._state.connections)
+    await eventually(lambda: not server._state.connections)
+    writer.close()
