@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos simulate mutations bench check format lint types contracts rules manifests \
+.PHONY: help setup run test chaos simulate mutations bench check format lint types contracts documents rules manifests \
 	observability-test compose-test cluster-test lock clean
 
 help: ## list the targets
@@ -72,12 +72,15 @@ types: $(EVERYTHING) ## check the types, strictly
 contracts: $(EVERYTHING) ## check who may import whom
 	@$(BIN)/lint-imports
 
+documents: $(EVERYTHING) ## make each service's openapi.json of contracts/ (RELEASE=1: it becomes what may not be broken)
+	@$(BIN)/python -m tools.documents $(if $(RELEASE),--release)
+
 format: $(EVERYTHING) ## format the code, and correct what can be corrected safely
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format
 
 lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
-	@$(LOCK) --group test --group check --group browser --group build --group lock -o requirements/dev.txt
+	@$(LOCK) --group test --group check --group fuzz --group security --group browser --group build --group lock -o requirements/dev.txt
 	@$(LOCK) --group build -c requirements/dev.txt -o requirements/runtime.txt
 	@for service in order-service processor-service; do \
 		$(LOCK) --group test -c requirements/dev.txt -o $$service/requirements.txt || exit 1; done

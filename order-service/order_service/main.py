@@ -44,6 +44,7 @@ from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.group_commit import GroupCommit
 from service_kit.http.access import Access
+from service_kit.http.documents import document_routes
 from service_kit.instance import instance_name
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
@@ -164,6 +165,7 @@ async def order_service(
                 timeline_route(histories, processor),
                 *admin.routes(),
                 *admin_routes,
+                *document_routes("order_service.api"),
                 *shown.routes,
             ],
             checks=flow.checks(),

@@ -40,6 +40,7 @@ from service_kit.consumer import Handler
 from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.http.access import Access
+from service_kit.http.documents import document_routes
 from service_kit.instance import instance_name
 from service_kit.lifecycle import Wakeup
 from service_kit.observability.trace_context import continued_trace
@@ -129,6 +130,7 @@ async def processor_service(
                     access=access,
                     audit=admin.audit,
                 ),
+                *document_routes("processor_service.api"),
             ],
             checks=flow.checks(),
             prepare=lambda: flow.prepare(MIGRATIONS),
