@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -16,7 +17,8 @@ from tools.documents import operations
 CONNECTIONS = 64
 # Python keeps what it once needed: the warm-up takes that part out of what is compared.
 RESIDENT_MIB_MAX, SOCKETS_MAX = 48.0, 10
-SHOWN = 12
+ALL_CHECKS = ("--checks", "all")
+IN_SMALL = ("--checks", "not_a_server_error", "--phases", "examples,fuzzing")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,15 +44,17 @@ class Outcome:
         )
 
 
-async def fuzz(target: Target, *, requests: int, raw: int, seed: int, folder: Path) -> Outcome:
-    """At least `requests` generated ones, and `raw` connections."""
+async def fuzz(
+    target: Target, *, requests: int, raw: int, seed: int, folder: Path, options: Sequence[str] = ALL_CHECKS
+) -> Outcome:
+    """At least `requests` generated ones, by schemathesis with `options`, and `raw` connections."""
     outcome = Outcome(name=target.name)
     warm_up = raw // 10
     await _raw(target, outcome, warm_up, Random(seed))
-    await _generated(target, outcome, requests // 10, seed, folder)
+    await _generated(target, outcome, requests // 10, seed, folder, options)
     outcome.before = await target.measure()
     await _raw(target, outcome, raw - warm_up, Random(seed + 1))
-    await _generated(target, outcome, requests, seed + 1_000, folder)
+    await _generated(target, outcome, requests, seed + 1_000, folder, options)
     outcome.after = await _settled(target)
     outcome.faults += _judged(outcome.before, outcome.after) + target.defects()
     return outcome
@@ -104,7 +108,9 @@ def _shown(case: Case, words: str) -> str:
     return f"raw, {case.kind}: {words}\n    after {text}"
 
 
-async def _generated(target: Target, outcome: Outcome, count: int, seed: int, folder: Path) -> None:
+async def _generated(
+    target: Target, outcome: Outcome, count: int, seed: int, folder: Path, options: Sequence[str]
+) -> None:
     """Runs of schemathesis with one seed after the other until the service has counted as many requests."""
     document = await target.openapi()
     endless = [

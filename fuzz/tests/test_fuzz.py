@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.deployment import deployment
-from fuzz.campaign import fuzz
+from fuzz.campaign import IN_SMALL, fuzz
 from fuzz.connection import Answer, faults_of
 from fuzz.stage import targets
 from service_kit.testing.postgres_server import PostgresServer
@@ -21,7 +21,10 @@ async def test_no_request_makes_a_service_fail(
         deployment(postgres_server, rabbitmq_url, unique_name, tmp_path) as deployed,
         targets(deployed, ()) as found,
     ):
-        outcomes = [await fuzz(target, requests=100, raw=300, seed=1, folder=tmp_path) for target in found]
+        outcomes = [
+            await fuzz(target, requests=100, raw=300, seed=1, folder=tmp_path, options=IN_SMALL)
+            for target in found
+        ]
 
     for outcome in outcomes:
         assert outcome.faults == []
