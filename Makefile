@@ -13,8 +13,8 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 	--no-annotate --quiet $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test chaos simulate mutations bench check format lint types contracts rules manifests \
-	observability-test compose-test cluster-test lock clean
+.PHONY: help setup run test chaos simulate mutations bench check format lint types contracts documents rules manifests \
+	observability-test compose-test cluster-test fuzz races audit secrets sbom lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,10 +56,18 @@ compose-test: $(EVERYTHING) ## run infra/docker-compose.yml for real: up, orders
 cluster-test: $(EVERYTHING) ## lose a node of a RabbitMQ cluster, fail PostgreSQL over, update rolling, under load (PHASES=a,b SEED=)
 	@$(BIN)/python -m cluster $(if $(PHASES),--phases $(PHASES)) $(if $(SEED),--seed $(SEED))
 
+fuzz: $(EVERYTHING) ## send what nobody should to both services: 20,000 made of the documents, 20,000 raw (REQUESTS= RAW= SEED= HEADER=)
+	@$(BIN)/python -m fuzz $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(RAW),--raw $(RAW)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(HEADER),--header '$(HEADER)')
+
+races: $(EVERYTHING) ## cancel 10,000 orders while they are decided: one winner each, and all agree (RACES=)
+	@ACCEPTANCE_RACES=$(or $(RACES),10000) $(BIN)/python -m pytest acceptance/test_orders_api.py -q \
+		-k exactly_one_wins --timeout=1800
+
 bench: $(EVERYTHING) ## measure everything in about 35 minutes, write bench/report.md (ARGS='--quick': under 3; '--only intake,drain')
 	@$(BIN)/python -m bench $(ARGS)
 
-check: lint types contracts rules manifests test ## what CI runs: format, lint, types, import contracts, rules, manifests, tests
+check: lint types contracts secrets audit rules manifests test ## what CI runs: all of these
 
 lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 	@$(BIN)/ruff format --check --quiet || { echo "the format differs: run 'make format'" >&2; exit 1; }
@@ -67,24 +75,39 @@ lint: $(EVERYTHING) ## look at format and common mistakes, change nothing
 
 types: $(EVERYTHING) ## check the types, strictly
 	@$(BIN)/mypy
-	@for folder in $(TESTED:=/tests) acceptance bench chaos cluster infra simulation tools; do $(BIN)/mypy $$folder || exit 1; done
+	@for folder in $(TESTED:=/tests) acceptance bench chaos cluster contracts fuzz infra simulation tools; do $(BIN)/mypy $$folder || exit 1; done
 
 contracts: $(EVERYTHING) ## check who may import whom
 	@$(BIN)/lint-imports
+
+documents: $(EVERYTHING) ## make each service's openapi.json of contracts/ (RELEASE=1: it becomes what may not be broken)
+	@$(BIN)/python -m tools.documents $(if $(RELEASE),--release)
+
+audit: $(EVERYTHING) ## look for known vulnerabilities of what runs in production (REQUIRED=1: fail when that cannot be found out)
+	@$(BIN)/python -m tools.audit $(if $(REQUIRED),--required)
+
+secrets: $(EVERYTHING) ## look for secrets in what git knows
+	@$(BIN)/python -m tools.secrets_scan
+
+sbom: $(EVERYTHING) ## write build/sbom.json (CycloneDX): what runs in production, with hashes
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --output-reproducible \
+		--of JSON -o build/sbom.json 2> /dev/null
+	@echo "build/sbom.json: $$(grep -c '"type": "library"' build/sbom.json) components"
 
 format: $(EVERYTHING) ## format the code, and correct what can be corrected safely
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format
 
 lock: $(EVERYTHING) ## write the lock files anew from pyproject.toml
-	@$(LOCK) --group test --group check --group browser --group build --group lock -o requirements/dev.txt
+	@$(LOCK) --group test --group check --group fuzz --group security --group browser --group build --group lock -o requirements/dev.txt
 	@$(LOCK) --group build -c requirements/dev.txt -o requirements/runtime.txt
 	@for service in order-service processor-service; do \
 		$(LOCK) --group test -c requirements/dev.txt -o $$service/requirements.txt || exit 1; done
 
 clean: ## remove what was installed and cached; the data of 'make run' stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find $(TESTED) acceptance bench chaos cluster contracts infra simulation tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(TESTED) acceptance bench chaos cluster contracts fuzz infra simulation tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(EVERYTHING): requirements/dev.txt $(SOURCES)
 	$(call install,dev.txt)

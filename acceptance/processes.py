@@ -14,6 +14,7 @@ from acceptance.http_client import request
 from service_kit.testing.eventually import eventually
 
 COMMANDS = Path(sys.executable).parent
+START_SECONDS_MAX = 120.0
 
 
 class ServiceProcess:
@@ -41,10 +42,10 @@ class ServiceProcess:
                 stdout=log,
                 stderr=log,
             )
-        self.url = await eventually(lambda: self._listening_url(begin), within_seconds=30)
+        self.url = await eventually(lambda: self._listening_url(begin), within_seconds=START_SECONDS_MAX)
         self._settings["APP__PORT"] = self.url.rpartition(":")[2]
         if ready:
-            await eventually(self.is_ready, within_seconds=30)
+            await eventually(self.is_ready, within_seconds=START_SECONDS_MAX)
 
     async def is_ready(self) -> bool:
         try:

@@ -24,7 +24,7 @@ _INVISIBLE = re.compile(
 def shown(text: object, most: int = TEXT_MAX) -> Markup:
     """Foreign text for a page: escaped, cut, with a direction of its own, and nothing in it invisible."""
     whole = str(text)
-    visible = Markup(_INVISIBLE.sub(_named, str(escape(whole[:most]))))
+    visible = Markup(_INVISIBLE.sub(_named, str(escape(whole[:most]))))  # noqa: S704 - escaped
     rest = Markup(' <span class="soft">… ({} characters in all)</span>').format(count(len(whole)))
     return Markup("<bdi>{}</bdi>{}").format(visible, rest if len(whole) > most else "")
 
@@ -116,7 +116,7 @@ def readable(document: object) -> str:
 def moment(at: datetime | None, form: Literal["seconds", "milliseconds", "clock"] = "seconds") -> Markup:
     """A time in UTC: the year only when it is another, the day unless only the clock is wanted."""
     if at is None:
-        return Markup(UNKNOWN)
+        return Markup(UNKNOWN)  # noqa: S704 - a constant
     utc = at.astimezone(UTC)
     day = f"{utc.day} {utc:%b} " + ("" if utc.year == datetime.now(UTC).year else f"{utc.year} ")
     clock = f"{utc:%H:%M:%S}" + ("" if form == "seconds" else f".{utc.microsecond // 1000:03}")

@@ -56,6 +56,7 @@ from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.group_commit import GroupCommit
 from service_kit.guard import Guard, http_limits
+from service_kit.http.documents import document_routes
 from service_kit.instance import instance_name
 from service_kit.key_commands import key_commands
 from service_kit.lifecycle import Wakeup
@@ -204,6 +205,7 @@ async def order_service(
                     allow_private=settings.webhooks_allow_private,
                     refusal=sender.refusal,
                 ),
+                *document_routes("order_service.api"),
                 *shown.routes,
             ],
             access=guard.access,

@@ -40,6 +40,7 @@ from service_kit.consumer import Handler
 from service_kit.consuming import Consuming
 from service_kit.event_flow import PREFETCH, EventFlow, rabbit_broker
 from service_kit.guard import Guard, http_limits
+from service_kit.http.documents import document_routes
 from service_kit.instance import instance_name
 from service_kit.key_commands import key_commands
 from service_kit.lifecycle import Wakeup
@@ -135,6 +136,7 @@ async def processor_service(
                     success_rate=settings.success_rate,
                     audit=admin.audit,
                 ),
+                *document_routes("processor_service.api"),
             ],
             access=guard.access,
             checks=flow.checks(),

@@ -175,7 +175,7 @@ def webhook_routes(
         )
         return {"replayed": replayed}
 
-    one = "/webhooks/endpoints/{endpoint_id}"
+    one = "/webhooks/endpoints/{id}"
     return [
         admin_route("POST", "/webhooks/endpoints", create, status=201),
         admin_route("GET", "/webhooks/endpoints", list_endpoints),
@@ -208,14 +208,12 @@ def _cause(operator: Operator, body: _Body) -> Cause:
 
 
 def _id(request: Request) -> int:
-    return row_id(request.path_params, "endpoint_id") or 0
+    return row_id(request.path_params, "id") or 0
 
 
 def _found(request: Request, row: Any) -> Any:
     if row is None:
-        raise Problem(
-            404, "EndpointNotFound", f"There is no endpoint {request.path_params['endpoint_id']!r}."
-        )
+        raise Problem(404, "EndpointNotFound", f"There is no endpoint {request.path_params['id']!r}.")
     return row
 
 

@@ -1,5 +1,6 @@
 """Who may do what: every operation of the documents × everybody who may ask × whose order it is."""
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -195,7 +196,7 @@ async def test_each_route_has_the_role_that_the_documents_say(
     async with order_service(OrderSettings(db_dsn=dsn, port=0), broker) as parts:
         served = {one for one in roles_of(parts.routes) if one[0] != "HEAD"}
 
-    probes = {(method, path, role) for method, path, role in documented(contracts_folder)} - served
+    probes = set(documented(contracts_folder)) - served
     assert {path for _, path, _ in probes} == {"/health", "/ready", "/metrics"}
     assert served <= set(documented(contracts_folder))
 
@@ -222,6 +223,29 @@ async def test_another_customers_order_is_told_of_in_no_other_words_than_none(
             assert theirs == none and "there is no order" in theirs
         admin = {"authorization": f"Bearer {ADMIN_KEY}"}
         assert (await client.get("/orders/order-of-theirs", headers=admin)).json()["status"] == "pending"
+
+
+async def test_a_stream_of_a_restricted_key_tells_of_no_other_customers(
+    dsn: str, broker: InProcessBroker, keys: Mapping[str, str | None]
+) -> None:
+    admin = {"authorization": f"Bearer {ADMIN_KEY}"}
+    headers = {"authorization": f"Bearer {keys['a reader of mine']}"}
+    told: list[str] = []
+    async with serving(dsn, broker) as client:
+        async with client.stream("GET", "/events", headers=headers, timeout=20) as answer:
+            assert answer.status_code == 200
+            lines = answer.aiter_lines()
+            await anext(lines)  # it is open
+            for whose in (THEIRS, MINE):
+                assert (await client.post("/orders", json=order_of(whose), headers=admin)).status_code == 201
+            async for line in lines:
+                if line.startswith("data: "):
+                    told.append(json.loads(line.removeprefix("data: "))["data"]["order_id"])
+                    break
+        theirs = await client.get("/orders/order-of-theirs/events", headers=headers)
+
+    assert told == ["order-of-mine"]
+    assert (theirs.status_code, theirs.json()["error_type"]) == (404, "OrderNotFound")
 
 
 async def test_the_list_of_a_restricted_key_is_walked_as_if_there_were_no_other_orders(

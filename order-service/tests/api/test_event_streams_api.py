@@ -85,7 +85,7 @@ async def shown(client: httpx.AsyncClient, order_id: str) -> Any:
 @asynccontextmanager
 async def another_instance(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
     async with InProcessBroker() as broker:
-        settings = OrderSettings(db_dsn=dsn, port=0, shutdown_grace_seconds=5.0)
+        settings = OrderSettings(db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=5.0)
         async with Service("order-service", order_service(settings, broker)) as service:
             await service.ready()
             async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
@@ -234,7 +234,7 @@ async def test_a_stream_without_events_shows_that_it_lives(dsn: str, monkeypatch
 
 async def test_streams_end_when_the_service_stops_and_say_why(dsn: str) -> None:
     async with InProcessBroker() as broker:
-        settings = OrderSettings(db_dsn=dsn, port=0, shutdown_grace_seconds=20.0)
+        settings = OrderSettings(db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=20.0)
         service = Service("order-service", order_service(settings, broker))
         await service.__aenter__()
         await service.ready()

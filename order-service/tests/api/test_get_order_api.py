@@ -162,7 +162,7 @@ async def test_a_path_that_leads_nowhere_is_a_404(client: httpx.AsyncClient) -> 
         "/Orders",
         "/orders/o-1/",
         "/nothing",
-        "/docs",
+        "/docs/",
     ]:
         is_problem(await client.get(path), 404, "NotFound", path)
 

@@ -89,7 +89,7 @@ async def test_every_admin_route_is_closed_without_the_key(dsn: str, broker: InP
         ]
     asked = [(method, route.path) for route in routes for method in (route.methods or set()) - {"HEAD"}]
     assert {"/admin/flow", "/admin/orders/stuck", "/admin/reconcile"} < {path for _, path in asked}
-    assert len(asked) == 18
+    assert len(asked) == 22
 
     async with running(dsn, broker) as client:
         del client.headers["authorization"]

@@ -14,7 +14,7 @@ _SOCKET_PATH_BYTES_MAX = 107
 
 def create(account: Account | None, *, port: int) -> Path:
     """A new folder that only the server's user can enter. Raises StartupError."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
+    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp follows
         if len(os.fsencode(f"{parent}/{_PREFIX}12345678/.s.PGSQL.{port}")) <= _SOCKET_PATH_BYTES_MAX:
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             if account:

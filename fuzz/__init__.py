@@ -1,0 +1,1 @@
+"""Requests that nobody should send, to both services on real servers: `make fuzz`."""
