@@ -30,7 +30,7 @@ DeliveryStatus = Annotated[
 @remote
 def create(
     session: Session,
-    url: str,
+    receiver: Annotated[str, typer.Argument(metavar="URL", help="where to deliver")],
     type: Types = None,
     customer: Customers = None,
     description: str = "",
@@ -38,7 +38,7 @@ def create(
 ) -> None:
     """Tell a URL of orders from now on. The secret that signs is shown now and never again."""
     endpoint = session.client.webhooks.create(
-        url, description=description, event_types=type or (), customer_ids=customer or (), reason=reason
+        receiver, description=description, event_types=type or (), customer_ids=customer or (), reason=reason
     )
     _show(session, endpoint)
 
