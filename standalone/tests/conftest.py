@@ -61,7 +61,13 @@ async def deployment(postgres_server: PostgresServer, tmp_path: Path) -> AsyncIt
         theirs = ProcessorSettings(db_dsn=processor_dsn, port=0, admin_key=KEY, rules_file=str(rules))
         policy = configured_policy(theirs, Random())
         async with Service("processor-service", processor_service(theirs, broker, policy)) as processor:
-            ours = OrderSettings(db_dsn=order_dsn, port=0, admin_key=KEY, processor_url=processor.url)
+            ours = OrderSettings(
+                db_dsn=order_dsn,
+                port=0,
+                admin_key=KEY,
+                processor_url=processor.url,
+                webhooks_allow_private=True,
+            )
             async with Service("order-service", order_service(ours, broker)) as order:
                 await processor.ready()
                 await order.ready()

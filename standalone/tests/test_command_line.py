@@ -72,6 +72,7 @@ async def test_help_names_every_command(run: Run) -> None:
         "replays",
         "consuming",
         "rules",
+        "webhooks",
         "audit",
         "status",
         "top",

@@ -15,6 +15,7 @@ from order_processor_client.admin_models import Replay
 from service_kit.failures import FailedEvent
 from service_kit.message import Delivery
 from service_kit.testing.eventually import eventually
+from service_kit.testing.hostile_receiver import hostile_receiver
 
 Run = Callable[..., Awaitable[Any]]
 Client = AsyncOrderProcessorClient
@@ -320,6 +321,42 @@ async def test_discarding_asks_and_leaves_a_line_in_the_audit_log(operate: Run, 
     assert [(entry["service"], entry["reason"]) for entry in audit] == [("processor", "a test")] * 2
     assert audit[1]["operator"] == "Анна"
     assert "Анна" in (await operate("audit")).output
+
+
+# webhooks
+
+
+async def test_an_endpoint_is_made_told_of_an_order_changed_and_deleted(operate: Run) -> None:
+    async with hostile_receiver() as receiver:
+        made = await operate("webhooks", "create", receiver.url, "--type", "order.done", "--json", *WHY)
+        assert made.code == 0 and made.json["secret"].startswith("whsec_")
+        await operate("orders", "submit", "--id", "told", "--customer", "me", "--item", "laptop:1:10")
+
+        async def delivered() -> bool:
+            return "delivered" in (await operate("webhooks", "deliveries", "1")).output
+
+        await eventually(delivered)
+        [delivery] = (await operate("webhooks", "deliveries", "1", "--json")).json_lines
+        assert (delivery["event_type"], delivery["order_id"]) == ("order.done", "told")
+
+        again = await operate("webhooks", "replay", "1", "--delivery", str(delivery["id"]), *WHY)
+        assert again.output == "1 are delivered again\n"
+        await eventually(lambda: len(receiver.requests) == 2)
+
+    rotated = await operate("webhooks", "rotate", "1", *WHY)
+    assert "whsec_" in rotated.output and made.json["secret"] not in rotated.output
+    disabled = await operate("webhooks", "disable", "1", *WHY)
+    assert disabled.code == 0 and "whsec_" not in disabled.output
+    listed = await operate("webhooks", "list")
+    assert receiver.url in listed.output and "no: " in listed.output
+    assert (await operate("webhooks", "enable", "1", "--json", *WHY)).json["enabled"] is True
+
+    unsure = await operate("webhooks", "delete", "1", *WHY)
+    assert unsure.code == 2 and "--yes" in unsure.errors
+    assert (await operate("webhooks", "delete", "1", "--yes", *WHY)).code == 0
+    assert (await operate("webhooks", "list")).output == "no endpoints\n"
+    gone = await operate("webhooks", "deliveries", "1")
+    assert (gone.code, gone.output) == (4, "") and gone.errors.count("\n") == 1
 
 
 # both services
