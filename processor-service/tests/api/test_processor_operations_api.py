@@ -66,7 +66,7 @@ async def test_every_admin_route_is_closed_without_the_key(
         for method in (route.methods or set()) - {"HEAD"}
         if route.path.startswith("/admin")
     ]
-    assert len(asked) == 20
+    assert len(asked) == 24
 
     del operator.headers["authorization"]
     for method, path in asked:

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[3]
 ORDERS, PROCESSING = Migrations("order_service:migrations"), Migrations("processor_service:migrations")
 KIT_TABLES = {
     "alembic_version",
+    "api_keys",
     "outbox",
     "publications",
     "processed_inbox",
@@ -32,7 +33,15 @@ KIT_TABLES = {
     "retry_queue",
     "dead_letter_queue",
 }
-ORDER_TABLES = KIT_TABLES | {"orders", "flow_samples"}
+ORDER_TABLES = KIT_TABLES | {
+    "orders",
+    "flow_samples",
+    "order_log",
+    "order_log_head",
+    "webhook_cursor",
+    "webhook_deliveries",
+    "webhook_endpoints",
+}
 PROCESSING_TABLES = KIT_TABLES | {"processing_states"}
 
 services = pytest.mark.parametrize(
