@@ -151,7 +151,7 @@ async def test_a_token_can_be_restricted_to_customers(tokens: Tokens) -> None:
     principal = await tokens.principal(token(customers=["c-1", "c-2"]))
 
     assert principal is not None
-    assert principal.customers == {"c-1", "c-2"}
+    assert principal.customers == frozenset({"c-1", "c-2"})
 
 
 REFUSED: dict[str, Callable[[], bytes]] = {
