@@ -71,7 +71,7 @@ def test_each_operation_tells_every_error_that_all_have(service: str) -> None:
         told = resolved(operation["responses"]["default"], document)["content"]
         assert "application/problem+json" in told, (method, path)
         if operation.get("security", document["security"]):
-            assert {"401", "403"} <= operation["responses"].keys(), (method, path)
+            assert {"401", "403", "429"} <= operation["responses"].keys(), (method, path)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RELEASED.glob("*.json")))
@@ -142,7 +142,7 @@ COMPATIBLE: dict[str, Change] = {
     ),
     "a parameter takes more": lambda api: at(api, *POST, "parameters", 0, "schema").update(maximum=60),
     "an error comes": lambda api: at(api, *POST, "responses").update(
-        {"429": at(api, *POST)["responses"]["409"]}
+        {"410": at(api, *POST)["responses"]["409"]}
     ),
 }
 

@@ -29,8 +29,9 @@ class _Known(NamedTuple):
 
 
 class KeyRing:
-    """Asks `find` for a key by its hash, at most once in `KNOWN_SECONDS`, however many requests bring it.
+    """Implements Credentials.
 
+    Asks `find` for a key by its hash, at most once in `KNOWN_SECONDS`, however many requests bring it.
     Looking a hash up takes a time that depends on the hash alone, which tells nothing of a key. Unknown keys
     are remembered apart, so that whoever tries many displaces none that is good.
     """

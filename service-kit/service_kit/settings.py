@@ -75,6 +75,22 @@ Origins = Annotated[
     Annotated[str, Meta(pattern=r"^https?://[^\s,/?#@*]+(,https?://[^\s,/?#@*]+)*$")] | None,
     Meta(description="origins such as https://shop.example, with commas between"),
 ]
+TokenWord = Annotated[
+    Annotated[str, Meta(pattern=r"^\S{1,1000}$")] | None, Meta(description="a name or URL without spaces")
+]
+_THIS_MACHINE = r"http://(localhost|127\.0\.0\.1|\[::1\])"
+KeysUrl = Annotated[
+    Annotated[str, Meta(pattern=rf"^(https://[^\s/?#@]+|{_THIS_MACHINE}(:\d{{1,5}})?)(/[^\s#]*)?$")] | None,
+    Meta(description="https://host/path, or http:// on this machine alone"),
+]
+Algorithms = Annotated[
+    str,
+    Meta(
+        pattern=r"^(RS|PS|ES)(256|384|512)(,(RS|PS|ES)(256|384|512))*$",
+        description="RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 with commas between; "
+        "none and HS… are never taken",
+    ),
+]
 Days = Annotated[float, Meta(gt=0, le=3650)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 _Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -116,6 +132,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connections_per_address_max: Connections = 4_000
     cors_origins: Origins = None
     """Whose pages may call the API from a browser; none by default."""
+    jwt_issuer: TokenWord = None
+    """Whose signed tokens are good as well as keys: what they name as `iss`."""
+    jwt_audience: TokenWord = None
+    """What they name as `aud`."""
+    jwt_jwks_url: KeysUrl = None
+    """Where the issuer tells its keys."""
+    jwt_algorithms: Algorithms = "RS256,ES256"
+
+    def __post_init__(self) -> None:
+        """Raises StartupError when tokens are set up in part, or would not be asked for."""
+        needed = ("jwt_issuer", "jwt_audience", "jwt_jwks_url")
+        missing = [_variable(name) for name in needed if getattr(self, name) is None]
+        if 0 < len(missing) < len(needed):
+            every = ", ".join(map(_variable, needed))
+            raise StartupError(f"tokens need all of {every}; not set: {', '.join(missing)}", exit_code=2)
+        if not missing and self.auth == "off":
+            text = "APP__AUTH=off asks nobody for a token: set APP__AUTH=keys, or unset APP__JWT_ISSUER etc."
+            raise StartupError(text, exit_code=2)
 
 
 S = TypeVar("S", bound=Settings)

@@ -13,17 +13,13 @@ from service_kit.admin.routes import Page, Reason, Why
 from service_kit.guard import Guard
 from service_kit.http.access import Operator
 from service_kit.http.admin_route import admin_route
-from service_kit.http.inputs import STORABLE, json_body, query, row_id
-from service_kit.http.principal import Role
+from service_kit.http.inputs import CustomerId, json_body, query, row_id
+from service_kit.http.principal import CUSTOMERS_MAX, Role
 from service_kit.http.problems import FieldError, Problem, invalid_input
 from service_kit.postgres.api_keys import KeyNotFound, KeyNotPossible, KeyNotUsable, MadeKey, NewKey
 from service_kit.postgres.audit import Cause
 
-CUSTOMERS_MAX = 100
-"""A page of the list is read for each of a key's customers."""
-
 KeyName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f\ud800-\udfff]*$")]
-CustomerId = Annotated[str, Meta(min_length=1, max_length=255, pattern=STORABLE)]
 Days = Annotated[float, Meta(gt=0, le=3650)]
 
 

@@ -9,10 +9,9 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from service_kit.errors import Unavailable
-from service_kit.http.principal import EVERYBODY, PRINCIPAL, Principal, Role, principal_of
+from service_kit.http.principal import EVERYBODY, PRINCIPAL, Credentials, Principal, Role, principal_of
 from service_kit.http.problems import FieldError, Problem
 from service_kit.http.rate_limits import UNLIMITED, RateLimits
-from service_kit.key_ring import KeyRing
 
 log = structlog.stdlib.get_logger()
 
@@ -44,7 +43,7 @@ class Access:
         self,
         admin_key: str | None,
         *,
-        keys: KeyRing | None = None,
+        keys: Credentials | None = None,
         open_on_loopback: bool = False,
         limits: RateLimits = UNLIMITED,
     ) -> None:
@@ -83,12 +82,12 @@ class Access:
         raise _unauthorized("of APP__ADMIN_KEY" if self._keys is None else "that is valid")
 
 
-async def _principal(keys: KeyRing, key: bytes) -> Principal:
+async def _principal(keys: Credentials, key: bytes) -> Principal:
     try:
         principal = await keys.principal(key)
     except Unavailable as outage:
         log.warning("key_not_looked_up", reason=str(outage))
-        detail = "The database does not answer, so that the key cannot be looked up. Try again."
+        detail = "It cannot be found out now whose key this is. Try again."
         raise Problem(503, "ServiceUnavailable", detail, retry_after_seconds=2) from outage
     if principal is None:
         raise _unauthorized("that is valid")

@@ -18,6 +18,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 # What a database can store, and so what can be found there: neither NUL nor lone surrogates.
 STORABLE = r"^[^\x00\ud800-\udfff]*$"
 Text = Annotated[str, Meta(min_length=1, max_length=1000, pattern=STORABLE)]
+CustomerId = Annotated[str, Meta(min_length=1, max_length=255, pattern=STORABLE)]
 RowId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 PageSize = Annotated[int, Meta(ge=1, le=500)]
 

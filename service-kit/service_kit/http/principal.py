@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from starlette.types import Scope
 
@@ -21,6 +22,10 @@ class Role(StrEnum):
 
 KEY_ROLES: Sequence[Role] = (Role.READ, Role.WRITE, Role.ADMIN)
 """What a key may have. An admin may all."""
+
+
+CUSTOMERS_MAX = 100
+"""To so many a principal may be restricted: a page of the list is read for each of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,14 @@ class Principal:
 
     def may_see(self, customer_id: str) -> bool:
         return self.customers is None or customer_id in self.customers
+
+
+class Credentials(Protocol):
+    """Knows who brings what, as it comes in `Authorization: Bearer`."""
+
+    async def principal(self, key: bytes) -> Principal | None:
+        """None when it is not good. Raises Unavailable when that cannot be found out."""
+        ...
 
 
 EVERYBODY = Principal(name="everybody", roles=frozenset({Role.READ, Role.WRITE}))

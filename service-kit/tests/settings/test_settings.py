@@ -204,3 +204,61 @@ def test_help_has_a_line_for_each_setting() -> None:
 
     assert len(lines) == len(ProbeSettings.__struct_fields__)
     assert "  APP__PORT                      a whole number from 0 to 65535 [8000]" in lines
+
+
+# tokens
+
+JWT = {
+    "APP__JWT_ISSUER": "https://login.example/",
+    "APP__JWT_AUDIENCE": "orders",
+    "APP__JWT_JWKS_URL": "https://login.example/keys?v=1",
+}
+
+
+@pytest.mark.parametrize("missing", JWT)
+def test_tokens_need_all_of_their_settings(missing: str) -> None:
+    [fault] = faults(**JWT | {missing: ""})
+
+    assert fault.startswith("tokens need all of APP__JWT_ISSUER, ")
+    assert fault.endswith(f"; not set: {missing}")
+
+
+def test_tokens_that_nobody_would_be_asked_for_are_refused() -> None:
+    [fault] = faults(**JWT, APP__AUTH="off")
+
+    assert fault.startswith("APP__AUTH=off asks nobody for a token")
+
+
+@pytest.mark.parametrize(
+    "algorithms", ["none", "HS256", "RS256,HS256", "RS256,none", "RS256, ES256", "rs256", ","]
+)
+def test_an_algorithm_without_a_public_key_is_refused(algorithms: str) -> None:
+    [fault] = faults(**JWT, APP__JWT_ALGORITHMS=algorithms)
+
+    assert fault.startswith(f"APP__JWT_ALGORITHMS={algorithms!r} is not valid; allowed: RS256, RS384")
+
+
+def test_algorithms_are_those_of_most_issuers_unless_told_otherwise() -> None:
+    assert read(**JWT).jwt_algorithms == "RS256,ES256"
+    assert read(**JWT, APP__JWT_ALGORITHMS="PS512,ES384").jwt_algorithms == "PS512,ES384"
+
+
+@pytest.mark.parametrize(
+    ("url", "is_taken"),
+    [
+        ("https://login.example", True),
+        ("http://127.0.0.1:8080/keys", True),
+        ("http://localhost/keys", True),
+        ("http://login.example/keys", False),
+        ("http://localhost.evil.example/keys", False),
+        ("http://127.0.0.1@evil.example/keys", False),
+        ("file:///keys", False),
+    ],
+)
+def test_keys_that_others_could_change_on_their_way_are_refused(url: str, is_taken: bool) -> None:
+    given = JWT | {"APP__JWT_JWKS_URL": url}
+
+    if is_taken:
+        assert read(**given).jwt_jwks_url == url
+    else:
+        assert len(faults(**given)) == 1
