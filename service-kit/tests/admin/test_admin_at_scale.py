@@ -38,6 +38,7 @@ DELETE FROM dead_letter_queue WHERE id = (SELECT id FROM dead_letter_queue LIMIT
 
 COMMON = "bec078bc3bfc4c00"  # every tenth letter: theirs, of kind a
 MIDDLE = BEGINNING + timedelta(seconds=5 * LETTERS)
+END = MIDDLE + timedelta(days=365)
 FILTERS = {
     "all": LetterFilter(),
     "common type": LetterFilter(event_type="theirs"),
@@ -62,6 +63,8 @@ FILTERS = {
     "span": LetterFilter(since=MIDDLE, until=MIDDLE + timedelta(hours=1)),
     "long ago": LetterFilter(until=BEGINNING),
     "rare and old": LetterFilter(source="outbox", until=MIDDLE),
+    "a long span of a common group": LetterFilter(group=COMMON, since=MIDDLE, until=END),
+    "a long span of a common type": LetterFilter(event_type="theirs", since=MIDDLE, until=END),
     "common and old": LetterFilter(group=COMMON, event_type="theirs", source="consumer", until=MIDDLE),
 }
 
@@ -76,6 +79,7 @@ async def many(connection: asyncpg.Connection) -> asyncpg.Connection:
 async def rows_read(database: Database, sql: str, *arguments: object, mode: str = "auto") -> int:
     """How many rows all scans together looked at."""
     async with database.connection() as connection, connection.transaction():
+        await connection.execute(letters.IN_ORDER)
         await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
         text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *arguments)
     return sum(
