@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -17,8 +16,6 @@ from tools.documents import operations
 CONNECTIONS = 64
 # Python keeps what it once needed: the warm-up takes that part out of what is compared.
 RESIDENT_MIB_MAX, SOCKETS_MAX = 48.0, 10
-ALL_CHECKS = ("--checks", "all")
-IN_SMALL = ("--checks", "not_a_server_error", "--phases", "examples,fuzzing")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,17 +41,15 @@ class Outcome:
         )
 
 
-async def fuzz(
-    target: Target, *, requests: int, raw: int, seed: int, folder: Path, options: Sequence[str] = ALL_CHECKS
-) -> Outcome:
-    """At least `requests` generated ones, by schemathesis with `options`, and `raw` connections."""
+async def fuzz(target: Target, *, requests: int, raw: int, seed: int, folder: Path) -> Outcome:
+    """At least `requests` generated ones, by schemathesis with all checks, and `raw` connections."""
     outcome = Outcome(name=target.name)
     warm_up = raw // 10
     await _raw(target, outcome, warm_up, Random(seed))
-    await _generated(target, outcome, requests // 10, seed, folder, options)
+    await _generated(target, outcome, requests // 10, seed, folder)
     outcome.before = await target.measure()
     await _raw(target, outcome, raw - warm_up, Random(seed + 1))
-    await _generated(target, outcome, requests, seed + 1_000, folder, options)
+    await _generated(target, outcome, requests, seed + 1_000, folder)
     outcome.after = await _settled(target)
     outcome.faults += _judged(outcome.before, outcome.after) + target.defects()
     return outcome
@@ -108,9 +103,7 @@ def _shown(case: Case, words: str) -> str:
     return f"raw, {case.kind}: {words}\n    after {text}"
 
 
-async def _generated(
-    target: Target, outcome: Outcome, count: int, seed: int, folder: Path, options: Sequence[str]
-) -> None:
+async def _generated(target: Target, outcome: Outcome, count: int, seed: int, folder: Path) -> None:
     """Runs of schemathesis with one seed after the other until the service has counted as many requests."""
     document = await target.openapi()
     endless = [
@@ -121,14 +114,8 @@ async def _generated(
     done = 0
     while done < count:
         command = [
-            *(
-                "schemathesis",
-                "run",
-                f"{target.url}/openapi.json",
-                "--checks",
-                "all",
-                "--continue-on-failure",
-            ),
+            *("schemathesis", "run", f"{target.url}/openapi.json"),
+            *("--checks", "all", "--continue-on-failure"),
             *("--max-examples", str(examples), "--seed", str(seed), "--workers", "2", "--no-color"),
             *("--request-timeout", "60", "--suppress-health-check", "all", "--warnings", "off"),
             *(part for name, value in target.headers for part in ("--header", f"{name}: {value}")),

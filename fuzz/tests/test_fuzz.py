@@ -1,11 +1,14 @@
-"""A small fuzz of both services, and a judge that sees what it should."""
+"""Raw bytes to both services, and a judge that sees what it should.
+
+What schemathesis makes is left to `make fuzz`: its fewest requests, thousands, take minutes.
+"""
 
 from pathlib import Path
 
 import pytest
 
 from acceptance.deployment import deployment
-from fuzz.campaign import IN_SMALL, fuzz
+from fuzz.campaign import fuzz
 from fuzz.connection import Answer, faults_of
 from fuzz.stage import targets
 from service_kit.testing.postgres_server import PostgresServer
@@ -14,21 +17,17 @@ HIDDEN = b'{"type":"x","status":404,"instance":"/smuggled"}'
 PROBLEM = {"content-type": "application/problem+json"}
 
 
-async def test_no_request_makes_a_service_fail(
+async def test_no_bytes_make_a_service_fail(
     postgres_server: PostgresServer, rabbitmq_url: str, unique_name: str, tmp_path: Path
 ) -> None:
     async with (
         deployment(postgres_server, rabbitmq_url, unique_name, tmp_path) as deployed,
         targets(deployed, ()) as found,
     ):
-        outcomes = [
-            await fuzz(target, requests=100, raw=300, seed=1, folder=tmp_path, options=IN_SMALL)
-            for target in found
-        ]
+        outcomes = [await fuzz(target, requests=0, raw=300, seed=1, folder=tmp_path) for target in found]
 
     for outcome in outcomes:
         assert outcome.faults == []
-        assert outcome.requests >= 100
         assert outcome.cases == 300
 
 
