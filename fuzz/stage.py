@@ -68,7 +68,7 @@ class Target:
 
     def defects(self) -> list[str]:
         """Lines of its log that tell of a failure that is nobody's fault but its own."""
-        signs = ("request_failed", "Traceback", '"exception"', "Task exception was never retrieved")
+        signs = ('"request_failed"', "Traceback", '"exception"', "Task exception was never retrieved")
         return [line[:2_000] for line in self._process.log_lines() if any(sign in line for sign in signs)]
 
 
