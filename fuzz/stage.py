@@ -17,6 +17,17 @@ from acceptance.processes import ServiceProcess
 REQUESTS = "http_request_duration_seconds"
 OPERATOR = ("X-Operator", "fuzz")
 Headers = tuple[tuple[str, str], ...]
+# Endpoints made up by the fuzz may name anybody's host: what would go there is refused as private instead.
+SEND_NOTHING = (
+    """
+    CREATE FUNCTION nobodys_url() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.url := 'https://127.0.0.1/'; RETURN NEW; END $$
+    """,
+    """
+    CREATE TRIGGER nobodys_url BEFORE INSERT OR UPDATE ON webhook_endpoints
+    FOR EACH ROW EXECUTE FUNCTION nobodys_url()
+    """,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +40,11 @@ class Measured:
 
 
 class Target:
-    """One service as a target; `headers` open every route of it."""
+    """One service as a target; `headers` open every route of it, and `open_to_all` some are without any."""
 
-    def __init__(self, name: str, process: ServiceProcess, headers: Headers) -> None:
+    def __init__(self, name: str, process: ServiceProcess, headers: Headers, *, open_to_all: bool) -> None:
         self.name = name
+        self.open_to_all = open_to_all
         self.url = process.url
         self.headers = headers
         self._process = process
@@ -56,21 +68,30 @@ class Target:
 
     def defects(self) -> list[str]:
         """Lines of its log that tell of a failure that is nobody's fault but its own."""
-        signs = ("request_failed", "Traceback", '"exception"', "Task exception was never retrieved")
+        signs = ('"request_failed"', "Traceback", '"exception"', "Task exception was never retrieved")
         return [line[:2_000] for line in self._process.log_lines() if any(sign in line for sign in signs)]
 
 
 @asynccontextmanager
 async def targets(deployed: Deployment, given: Headers) -> AsyncIterator[list[Target]]:
-    """Both services, with the admin API open to `Target.headers`; `given` headers come before those.
+    """Both services, all routes open to `Target.headers`; `given` headers come before those.
 
-    Whatever the fuzz pauses consumes again within a second, so that orders become final.
+    A bearer token among the given becomes the admin key, and every route asks for it. Whatever the fuzz
+    pauses consumes again within a second, so that orders become final.
     """
-    key = secrets.token_hex(16)
-    headers = (*given, *(() if _names(given) & {"authorization"} else (("Authorization", f"Bearer {key}"),)))
-    processor = await deployed.start_processor_service(APP__ADMIN_KEY=key)
-    order = await deployed.start_order_service(APP__ADMIN_KEY=key, APP__PROCESSOR_URL=processor.url)
-    found = [Target("order-service", order, headers), Target("processor-service", processor, headers)]
+    for statement in SEND_NOTHING:
+        await deployed.order_rows(statement)
+    bearer = next((value for name, value in given if name.lower() == "authorization"), None)
+    key = bearer.removeprefix("Bearer ") if bearer else secrets.token_hex(16)
+    headers = given if bearer else (*given, ("Authorization", f"Bearer {key}"))
+    auth = "keys" if bearer else "off"
+    processor = await deployed.start_processor_service(APP__ADMIN_KEY=key, APP__AUTH=auth)
+    order = await deployed.start_order_service(
+        APP__ADMIN_KEY=key, APP__AUTH=auth, APP__PROCESSOR_URL=processor.url
+    )
+    found = [
+        Target(process.command, process, headers, open_to_all=not bearer) for process in (order, processor)
+    ]
     resuming = asyncio.create_task(_keep_consuming(found, key))
     try:
         yield found
@@ -90,7 +111,3 @@ async def _keep_consuming(found: list[Target], key: str) -> None:
                         f"{target.url}/admin/consuming/resume", json={"reason": "the fuzz goes on"}
                     )
             await asyncio.sleep(1)
-
-
-def _names(headers: Headers) -> set[str]:
-    return {name.lower() for name, _ in headers}
