@@ -47,8 +47,8 @@ CROSS JOIN LATERAL (
 ORDER BY counted.letters DESC, counted.group_id
 """
 
-# A span of time within a group is taken for a handful of letters. They may be very many: read them in the order of
-# the index, until a page is full, and do not collect and sort them all.
+# A span of time within a group is taken for a handful of letters. They may be very many: read them in the
+# order of the index, until a page is full, and do not collect and sort them all.
 IN_ORDER = "SET LOCAL enable_bitmapscan = off"
 
 DISCARD = "DELETE FROM dead_letter_queue WHERE id = ANY ($1::bigint[]) RETURNING event_key"

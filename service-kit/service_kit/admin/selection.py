@@ -38,8 +38,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 # Ids and times grow together, but for moments between taking an id and looking at the clock. Bounds of ids
-# keep every index that is in the order of ids useful for a span of time. What lies between a bound and the span
-# is read in vain: in a storm, thousands a second.
+# keep every index that is in the order of ids useful for a span of time. What lies between a bound and the
+# span is read in vain: in a storm, thousands a second.
 _FROM = """(SELECT coalesce(min(id), 9223372036854775807) FROM (
     SELECT id FROM dead_letter_queue WHERE moved_to_dlq_at >= {} - interval '10 s'
     ORDER BY moved_to_dlq_at, id LIMIT 1) AS first)"""
@@ -61,9 +61,9 @@ def conditions(wanted: LetterFilter, *, arguments: list[object]) -> str:
         arguments.append(value)
         return f"${len(arguments)}"
 
-    # Each filter is taken for a rare one, so of several the planner might choose the index of the least rare one,
-    # or read all that one of them finds and sort it. Beside the narrowest the others are no conditions of an index,
-    # and taken for true of nearly every letter.
+    # Each filter is taken for a rare one, so of several the planner might choose the index of the least rare,
+    # or read all that one of them finds and sort it. Beside the narrowest the others are no conditions of an
+    # index, and taken for true of nearly every letter.
     other = "{}"
     if wanted.subject is not None:
         fits.append(f"subject = {argument(wanted.subject)}::text")
