@@ -61,9 +61,9 @@ def conditions(wanted: LetterFilter, *, arguments: list[object]) -> str:
         arguments.append(value)
         return f"${len(arguments)}"
 
-    # Each filter is taken for a rare one, so of several the planner might choose the index of the least rare
-    # one, or read all that one of them finds and sort it. Beside the narrowest the others are no conditions of
-    # an index, and taken for true of nearly every letter.
+    # Each filter is taken for a rare one, so of several the planner might choose the index of the least rare,
+    # or read all that one of them finds and sort it. Beside the narrowest the others are no conditions of an
+    # index, and taken for true of nearly every letter.
     other = "{}"
     if wanted.subject is not None:
         fits.append(f"subject = {argument(wanted.subject)}::text")
