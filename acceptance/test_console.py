@@ -306,7 +306,12 @@ async def test_every_page_can_be_used_by_everybody(full: Operated, scheme: Schem
 
 
 async def test_every_page_fits_a_phone(full: Operated) -> None:
+    await full.deployed.order_rows(
+        "INSERT INTO outbox (event_type, payload, message_id, created_at)"
+        " VALUES ('nobody.asked', '{}', gen_random_uuid(), now() - interval '19 min 9 s')"
+    )
     async with full.seen(width=375) as seen:
+        await seen.page.get_by_text("oldest 19 min").wait_for()
         for place in PLACES:
             await seen.goto(f"/console{place}")
             assert await seen.page.evaluate("document.documentElement.scrollWidth") <= 375, place
