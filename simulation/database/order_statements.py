@@ -129,7 +129,10 @@ def orders_finish(
             if status != "failed" and reason is not None:
                 raise asyncpg.CheckViolationError("orders_check")
             change = {"status": str(status), "fail_reason": reason, "version": version}
-            work.write(row, values | change | {"updated_at": work.now, "applied_by": instance})
+            work.write(
+                row,
+                values | change | {"updated_at": max(work.now, values["created_at"]), "applied_by": instance},
+            )
             age = work.clock() - values["created_at"]
             finished.append({"order_id": id, "status": str(status), "seconds": age})
             yield from _log(work, tables, f"order.{status}", id, version, reason)
@@ -140,7 +143,7 @@ def _may_finish(values: Values, version: int) -> bool:
     return bool(values["status"] == "pending" and values["version"] < version)
 
 
-@models(unit_of_work.CANCEL, "aedf6645")
+@models(unit_of_work.CANCEL, "8ad524d8")
 def orders_cancel(work: Work, tables: Tables, id: str, reason: str | None, instance: str | None) -> Waiting:
     row = tables.orders.rows.get(id)
     if row is None or not _may_cancel(work.visible(row)):

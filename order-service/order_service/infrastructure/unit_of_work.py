@@ -38,10 +38,12 @@ SELECT order_id, status, seconds FROM finished
 """
 
 # The same guard from the other side: of this and FINISH the second waits for the first, and moves nothing.
+# now() is when our transaction began, which may be before that of the order did.
 CANCEL = f"""
 WITH cancelled AS (
     UPDATE orders
-    SET status = 'cancelled', cancel_reason = $2, version = version + 1, updated_at = now(), applied_by = $3
+    SET status = 'cancelled', cancel_reason = $2, version = version + 1,
+        updated_at = greatest(now(), created_at), applied_by = $3
     WHERE order_id = $1 AND status || '' = 'pending'
     RETURNING {SUMMARY_COLUMNS}
 ), logged AS (

@@ -12,7 +12,7 @@ from order_service.application.ports import CreateOrder, Finished, ProcessedOrde
 from order_service.domain.order import Item, OrderId, Status, new_order
 from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
-from order_service.infrastructure.unit_of_work import FINISH, OrderUnitOfWork
+from order_service.infrastructure.unit_of_work import CANCEL, FINISH, OrderUnitOfWork
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 from service_kit.testing.eventually import eventually
@@ -219,3 +219,14 @@ async def test_orders_are_finished_by_their_ids_however_few_were_pending_at_the_
 
     plan = "\n".join(record[0] for record in explained)
     assert "orders_pkey" in plan and "orders_pending" not in plan, plan
+
+
+async def test_a_cancellation_that_began_before_the_order_is_not_older_than_it(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    async with connection.transaction():
+        await connection.execute("SELECT now()")
+        await pending_orders(database, ["o-1"])
+        cancelled = await connection.fetchrow(CANCEL, "o-1", None, None)
+
+    assert cancelled and cancelled["updated_at"] == cancelled["created_at"]
