@@ -8,6 +8,7 @@ looked for.
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from detect_secrets.core.secrets_collection import SecretsCollection
@@ -32,8 +33,8 @@ def tracked_files() -> list[str]:
 
 
 def scan(root: Path, names: list[str]) -> list[str]:
-    names_of_plugins = {kind.__name__ for kind in get_mapping_from_secret_type_to_class().values()}
-    plugins = [{"name": name} for name in sorted(names_of_plugins - _NOT_USED)]
+    kinds: list[Any] = list(get_mapping_from_secret_type_to_class().values())
+    plugins = [{"name": kind.__name__} for kind in kinds if kind.__name__ not in _NOT_USED]
     with transient_settings({"plugins_used": plugins}):
         secrets = SecretsCollection(root=str(root))
         for name in names:
