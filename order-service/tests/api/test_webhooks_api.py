@@ -14,6 +14,7 @@ from standardwebhooks import Webhook
 
 from order_service.application.webhooks import Answer, Delivery
 from order_service.infrastructure.metrics import OrderMetrics
+from order_service.infrastructure.webhook_cleaner import WebhookCleaner
 from order_service.infrastructure.webhook_delivery import WebhookDispatcher, WebhookFanOut
 from order_service.infrastructure.webhook_sender import WebhookSender
 from order_service.infrastructure.webhook_store import PostgresWebhooks
@@ -456,3 +457,27 @@ async def test_only_operators_have_a_say(client: httpx.AsyncClient, receiver: Ho
     for method, path in (("GET", ENDPOINTS), ("POST", ENDPOINTS), ("DELETE", f"{ENDPOINTS}/1")):
         assert (await stranger.request(method, path)).status_code == 401
     await stranger.aclose()
+
+
+async def test_old_deliveries_are_forgotten_unless_they_may_still_be_tried(
+    client: httpx.AsyncClient, receiver: HostileReceiver, database: Database, connection: asyncpg.Connection
+) -> None:
+    endpoint = await register(client, receiver.url)
+    await post(client, "delivered long ago", "waits", "delivered now")
+    await settled(client, endpoint, "delivered", 3)
+    old = "UPDATE webhook_deliveries SET created_at = now() - interval '8 days' WHERE order_id <> $1"
+    await connection.execute(old, "delivered now")
+    await connection.execute(
+        "UPDATE webhook_deliveries SET status = 'pending', due_at = 'infinity' WHERE order_id = 'waits'"
+    )
+    cleaner = WebhookCleaner(database, retention_days=7, interval_seconds=0)
+
+    async def left() -> list[str]:
+        return [str(row["body"]["data"]["order_id"]) for row in await deliveries(client, endpoint)]
+
+    await cleaner.run_once()
+    assert sorted(await left()) == ["delivered now", "waits"]
+
+    await client.patch(f"{ENDPOINTS}/{endpoint['id']}", json={"enabled": False})
+    await cleaner.run_once()
+    assert await left() == ["delivered now"]

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from service_kit.lifecycle import BackgroundService
 from service_kit.postgres.database import Database
-from service_kit.postgres.housekeeping import Cleaner
+from service_kit.postgres.housekeeping import CLEANED_ROWS, Cleaner
 
 # One row of many: what is summed stays the same at every moment. Several may do so at once.
 UNFOLDED = "SELECT count(*) - count(DISTINCT group_id) FROM dead_letter_groups"
@@ -44,11 +44,11 @@ class LetterCountsFolder(BackgroundService):
 
 
 # Which letters a replay took is told for a while; that there was one, for ever.
-FORGET_ITEMS = """
+FORGET_ITEMS = f"""
 DELETE FROM replay_items WHERE ctid = ANY (ARRAY(
     SELECT item.ctid FROM replays JOIN replay_items AS item ON item.replay_id = replays.id
     WHERE replays.finished_at < now() - $1 * interval '1 day' AND item.state NOT IN ('waiting', 'in_flight')
-    LIMIT 5000 FOR UPDATE OF item SKIP LOCKED
+    LIMIT {CLEANED_ROWS} FOR UPDATE OF item SKIP LOCKED
 ))
 """
 

@@ -15,26 +15,28 @@ from service_kit.postgres.outbox import PostgresOutbox
 log = structlog.stdlib.get_logger()
 
 # A bounded batch, so that no cleaning holds locks or a snapshot for long.
-FORGET = """
+CLEANED_ROWS = 5_000
+
+FORGET = f"""
 DELETE FROM processed_inbox WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM processed_inbox WHERE processed_at < now() - $1 * interval '1 day'
-    LIMIT 5000 FOR UPDATE SKIP LOCKED
+    LIMIT {CLEANED_ROWS} FOR UPDATE SKIP LOCKED
 ))
 """
 
 
-FORGET_PUBLICATIONS = """
+FORGET_PUBLICATIONS = f"""
 DELETE FROM publications WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM publications WHERE published_at < now() - $1 * interval '1 day'
-    LIMIT 5000 FOR UPDATE SKIP LOCKED
+    LIMIT {CLEANED_ROWS} FOR UPDATE SKIP LOCKED
 ))
 """
 
 
 class Cleaner(BackgroundService):
-    """Forgets what is older than `retention_days`: what `statement`, of which they are $1, deletes.
+    """Forgets what is older than `retention_days`: `statement`, of which they are $1, deletes it.
 
-    It deletes 5,000 rows at most; if there were as many, it is repeated at once.
+    It deletes or returns a row for each, CLEANED_ROWS at most; if there were as many, it is repeated at once.
     """
 
     statement: ClassVar[str]
@@ -55,7 +57,7 @@ class Cleaner(BackgroundService):
     async def run_once(self) -> None:
         async with self._database.connection() as connection:
             status = await connection.execute(self.statement, self._retention_days)
-        if status != "DELETE 5000":
+        if status.rpartition(" ")[2] != str(CLEANED_ROWS):
             await self.pause(self._interval_seconds)
 
 
