@@ -52,6 +52,7 @@ async def test_the_page_shows_every_operation_and_loads_nothing(service: str) ->
     assert page.tags.isdisjoint({"script", "link", "img", "iframe", "form", "object", "embed"})
     assert not page.attributes & LOADING
     assert "default-src 'none'; style-src 'sha256-" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("service", SERVED)

@@ -35,8 +35,7 @@ class Endpoint:
             access: Access = scope[ACCESS]
             await access.admit(scope, self.role)
         response = await self._handle(Request(scope, receive, send))
-        if NO_SNIFFING not in response.raw_headers:
-            response.raw_headers.append(NO_SNIFFING)
+        response.raw_headers.append(NO_SNIFFING)
         if HEADERS in scope:
             response.headers.update(scope[HEADERS])
         await response(scope, receive, send)
