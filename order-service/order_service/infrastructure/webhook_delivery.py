@@ -1,6 +1,7 @@
 """From the log to the endpoints: what each is to be told, and the attempts to tell it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from typing import ClassVar, Protocol
@@ -125,15 +126,13 @@ class WebhookDispatcher(BackgroundService):
 
     def _room(self) -> dict[int, int]:
         """How many attempts may begin to each endpoint; whose turn comes first is chance."""
-        taken: dict[int, int] = {}
-        for endpoint_id in self._in_hand.values():
-            taken[endpoint_id] = taken.get(endpoint_id, 0) + 1
+        taken = Counter(self._in_hand.values())
         ids = [subscription.endpoint_id for subscription in self._fan_out.subscriptions]
         self._delivery_random.shuffle(ids)
         left, room = AT_A_TIME_ALL - len(self._in_hand), dict[int, int]()
         for id in ids:
             most = 1 if id in self._failing else AT_A_TIME_EACH
-            places = min(most - taken.get(id, 0), left)
+            places = min(most - taken[id], left)
             if places > 0:
                 room[id] = places
                 left -= places
