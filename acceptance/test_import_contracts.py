@@ -30,6 +30,7 @@ POSTGRES = "the PostgreSQL driver stays in service_kit.postgres"
 ALEMBIC = "Alembic stays in service_kit.postgres and the migrations"
 RABBITMQ = "the RabbitMQ codec stays in service_kit.rabbitmq"
 HTTP = "HTTP stays in service_kit.http, the api folders and the console"
+TOKENS = "Signed tokens stay in service_kit.tokens"
 OPENTELEMETRY = "OpenTelemetry stays in service_kit.tracing"
 TESTING = "what runs in production does not import what is for tests"
 
@@ -67,6 +68,7 @@ VIOLATIONS = [
     (RABBITMQ, "service_kit/inprocess/violation.py", "import pamqp.commands"),
     (HTTP, "order_service/consumers/violation.py", "import starlette.requests"),
     (HTTP, "service_kit/postgres/violation.py", "import uvicorn"),
+    (TOKENS, "service_kit/http/violation.py", "import joserfc.jwt"),
     (OPENTELEMETRY, "processor_service/infrastructure/violation.py", "import opentelemetry.trace"),
     (TESTING, "service_kit/rabbitmq/violation.py", "import aio_pika"),
     (TESTING, "order_console/pages/violation.py", "import order_console.testing.visitor"),
