@@ -6,13 +6,13 @@ Each is put together from the real parts, as the `main` of the service does it.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from order_service.application.cancel_order import CancelOutcome, cancel_order
 from order_service.application.create_orders import CreateOutcome, create_orders
-from order_service.application.get_order import get_order
+from order_service.application.get_order import get_orders
 from order_service.application.ports import CreateOrder
 from order_service.consumers.order_processed import ORDER_PROCESSED, OrderProcessedHandler
 from order_service.domain.order import Order, OrderId, OrderSummary
@@ -174,6 +174,9 @@ class OrderProcess(SimulatedProcess):
         plan, metrics, wakeup = self.world.plan.tuning, _order_metrics(), Wakeup()
         orders = PostgresIntake(database, wakeup, metrics, instance=self.owner.name)
         self._reader = PostgresReader(database)
+        self._lookups: GroupCommit[OrderId, OrderSummary | None] = GroupCommit(
+            partial(get_orders, orders=self._reader)
+        )
 
         def unit_of_work() -> OrderUnitOfWork:
             return OrderUnitOfWork(database, wakeup, instance=self.owner.name)
@@ -212,7 +215,7 @@ class OrderProcess(SimulatedProcess):
         return self._request(lambda: self._post(order))
 
     def get(self, order_id: OrderId) -> "asyncio.Future[OrderSummary | None]":
-        return self._request(lambda: get_order(order_id, self._reader))
+        return self._request(lambda: self._lookups.submit(order_id))
 
     def cancel(self, order_id: OrderId) -> "asyncio.Future[CancelOutcome | None]":
         trace = continued_trace(None, self._random)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Protocol
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -30,7 +30,7 @@ OrderIdText = Annotated[str, Meta(min_length=1, max_length=255, pattern=STORABLE
 
 
 class Reconcile(Why, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    order_ids: Annotated[list[OrderIdText], Meta(min_length=1, max_length=_ORDERS_MAX)] | None = None
+    order_ids: Annotated[list[OrderIdText], Meta(min_length=1, max_length=_ORDERS_MAX)] | UnsetType = UNSET
 
 
 class Stuck(Protocol):
@@ -55,7 +55,8 @@ def order_admin_routes(
     async def post_reconcile(request: Request, operator: Operator) -> object:
         wanted = await json_body(request, Reconcile)
         cause = Cause(operator=operator.name, reason=wanted.reason)
-        return {"reemitted": await reconcile(wanted.order_ids, cause)}
+        order_ids = None if wanted.order_ids is UNSET else wanted.order_ids
+        return {"reemitted": await reconcile(order_ids, cause)}
 
     return [
         admin_route("GET", "/admin/flow", get_flow),

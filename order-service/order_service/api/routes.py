@@ -1,6 +1,7 @@
 """`POST /orders`, `GET /orders/{order_id}` and its timeline."""
 
 import asyncio
+from functools import partial
 from random import Random
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from order_service.api.problems import customer_not_allowed, order_conflict, ord
 from order_service.api.schemas import encode_order, encode_order_with_items, parse_order
 from order_service.api.waiting import NO_WAIT, Wait, asked_wait
 from order_service.application.create_orders import CreateOutcome, Creation
-from order_service.application.get_order import get_order, get_order_with_items
+from order_service.application.get_order import get_order_with_items, get_orders
 from order_service.application.ports import CreateOrder, FinalOrders, OrderIntake, OrderReader
 from order_service.domain.errors import InvalidOrder
 from order_service.domain.order import Order, OrderId, OrderSummary, Status
@@ -40,6 +41,8 @@ def order_routes(
     random: Random,
 ) -> list[Route]:
     """The routes of one order; `intake` commits concurrent requests together."""
+    # Concurrent lookups share a statement: a connection of the pool for each would cost more than the rest.
+    lookups: GroupCommit[OrderId, OrderSummary | None] = GroupCommit(partial(get_orders, orders=reader))
 
     async def post_order(request: Request) -> Response:
         if intake.full:  # before the body is read: refusing must cost less than accepting
@@ -78,8 +81,8 @@ def order_routes(
         request.scope[LOG_FIELDS] = about("order_id", order_id, traceparent)
         expands = "expand" in read_query(request.scope, {"expand": _expand})
         try:
-            order = await (get_order_with_items(order_id, orders) if expands else get_order(order_id, reader))
-        except Unavailable as error:
+            order = await (get_order_with_items(order_id, orders) if expands else lookups.submit(order_id))
+        except (Overloaded, Unavailable) as error:
             raise problem_of(error) from error
         if order is None or not principal_of(request.scope).may_see(order.customer_id):
             raise order_not_found(order_id)

@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -17,6 +17,8 @@ from service_kit.http.admin_route import admin_route
 from service_kit.http.inputs import STORABLE, PageSize, RowId, json_body, query, row_id
 from service_kit.http.problems import FieldError, Problem, invalid_input
 from service_kit.postgres.audit import Cause
+
+T = TypeVar("T")
 
 _NEWEST = 2**63 - 1
 _REPLAYED_MAX = 10_000
@@ -44,11 +46,11 @@ class NewEndpoint(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ChangedEndpoint(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    url: Url | None = None
-    description: Description | None = None
-    event_types: EventTypes | None = None
-    customer_ids: CustomerIds | None = None
-    enabled: bool | None = None
+    url: Url | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    event_types: EventTypes | UnsetType = UNSET
+    customer_ids: CustomerIds | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
 
 
 class Rotation(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,9 +58,9 @@ class Rotation(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Replay(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    delivery_ids: Annotated[list[RowId], Meta(min_length=1, max_length=_REPLAYED_MAX)] | None = None
-    status: Literal["delivered", "failed"] | None = None
-    since: Annotated[datetime, Meta(tz=True)] | None = None
+    delivery_ids: Annotated[list[RowId], Meta(min_length=1, max_length=_REPLAYED_MAX)] | UnsetType = UNSET
+    status: Literal["delivered", "failed"] | UnsetType = UNSET
+    since: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
 
 
 class EndpointPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,9 +141,9 @@ def webhook_routes(
 
     async def change(request: Request, operator: Operator) -> object:
         wanted = await json_body(request, ChangedEndpoint)
-        if wanted.url is not None:
+        if wanted.url is not UNSET:
             await require_allowed(wanted.url)
-        given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not None}
+        given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not UNSET}
         given.pop("reason")
         return _found(request, await webhooks.change(_id(request), given, _cause(operator, wanted)))
 
@@ -171,7 +173,12 @@ def webhook_routes(
         _found(request, await webhooks.get(id))
         cause = _cause(operator, wanted)
         replayed = await webhooks.replay(
-            id, wanted.delivery_ids, wanted.status, wanted.since, _REPLAYED_MAX, cause
+            id,
+            _given(wanted.delivery_ids),
+            _given(wanted.status),
+            _given(wanted.since),
+            _REPLAYED_MAX,
+            cause,
         )
         return {"replayed": replayed}
 
@@ -201,6 +208,10 @@ def _url_problem(url: str, *, allow_http: bool) -> str | None:
     if parts.username is not None or parts.password is not None or parts.fragment:
         return "must be without user, password and fragment"
     return None
+
+
+def _given(value: T | UnsetType) -> T | None:
+    return None if value is UNSET else value
 
 
 def _cause(operator: Operator, body: _Body) -> Cause:

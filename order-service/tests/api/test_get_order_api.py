@@ -1,10 +1,16 @@
 """`GET /orders/{order_id}`, ids in paths, and everything that is no route."""
 
+import asyncio
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 import httpx
+import pytest
+
+from order_service.domain.order import OrderId, OrderSummary
+from order_service.infrastructure.reader import PostgresReader
 
 IDS = [
     "o-1",
@@ -56,6 +62,31 @@ async def test_an_order_is_the_same_from_post_and_get(client: httpx.AsyncClient)
 
     assert (read.status_code, read.headers["content-type"]) == (200, "application/json")
     assert read.content == created.content
+
+
+async def test_many_who_look_at_once_get_each_their_own_from_few_statements(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[int] = []
+    summaries = PostgresReader.summaries
+
+    async def counted(
+        reader: PostgresReader, order_ids: Collection[OrderId]
+    ) -> Mapping[OrderId, OrderSummary]:
+        asked_for.append(len(order_ids))
+        await asyncio.sleep(0.1)  # the others come meanwhile
+        return await summaries(reader, order_ids)
+
+    monkeypatch.setattr(PostgresReader, "summaries", counted)
+    await asyncio.gather(*(client.post("/orders", json=body(f"o-{n}")) for n in range(50)))
+    wanted = [f"o-{n % 60}" for n in range(200)]
+
+    answers = await asyncio.gather(*(client.get(f"/orders/{order_id}") for order_id in wanted))
+
+    assert [answer.status_code for answer in answers] == [200 if n % 60 < 50 else 404 for n in range(200)]
+    found = [answer.json()["order_id"] for answer in answers if answer.status_code == 200]
+    assert found == [order_id for n, order_id in enumerate(wanted) if n % 60 < 50]
+    assert sum(asked_for) == 200 and len(asked_for) < 100
 
 
 async def test_an_order_that_does_not_exist_is_a_404(client: httpx.AsyncClient) -> None:

@@ -443,6 +443,7 @@ async def test_asking_twice_at_once_tells_once(
         ({"order_ids": ["a", "x" * 256]}, ["body", "order_ids", 1]),
         ({"order_ids": ["a"] * 10_001}, ["body", "order_ids"]),
         ({"order_ids": "a"}, ["body", "order_ids"]),
+        ({"order_ids": None}, ["body", "order_ids"]),
     ],
 )
 async def test_a_bad_request_to_reconcile_is_told(

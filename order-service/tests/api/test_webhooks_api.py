@@ -422,6 +422,15 @@ async def test_a_url_that_nothing_may_be_sent_to_is_refused(dsn: str, url: str) 
         assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("name", ["url", "description", "event_types", "customer_ids", "enabled"])
+async def test_null_is_no_way_to_leave_something_as_it_is(dsn: str, name: str) -> None:
+    async with instance(dsn) as client:
+        endpoint = await register(client, "https://8.8.8.8/hooks")
+        answer = await client.patch(f"{ENDPOINTS}/{endpoint['id']}", json={name: None})
+
+    assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (400, ["body", name])
+
+
 async def test_endpoints_are_changed_listed_and_deleted_with_an_entry_in_the_audit_log(
     client: httpx.AsyncClient, receiver: HostileReceiver
 ) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from service_kit.http.inputs import RowId, Text
 from service_kit.http.problems import FieldError, Problem, invalid_input
@@ -20,21 +20,24 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Letters that fit all that is given: set aside from `since` on, and before `until`."""
+    """Letters that fit all that is given: set aside from `since` on, and before `until`.
 
-    event_type: Text | None = None
-    group: GroupId | None = None
-    subject: Text | None = None
-    source: Literal["consumer", "outbox"] | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    What is null is refused: taken for nothing given, a mistake would select everything.
+    """
+
+    event_type: Text | UnsetType = UNSET
+    group: GroupId | UnsetType = UNSET
+    subject: Text | UnsetType = UNSET
+    source: Literal["consumer", "outbox"] | UnsetType = UNSET
+    since: Moment | UnsetType = UNSET
+    until: Moment | UnsetType = UNSET
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Exactly one of the two."""
 
-    ids: Annotated[list[RowId], Meta(min_length=1, max_length=IDS_MAX)] | None = None
-    filter: LetterFilter | None = None
+    ids: Annotated[list[RowId], Meta(min_length=1, max_length=IDS_MAX)] | UnsetType = UNSET
+    filter: LetterFilter | UnsetType = UNSET
 
 
 # Ids and times grow together, but for moments between taking an id and looking at the clock. Bounds of ids
@@ -65,24 +68,24 @@ def conditions(wanted: LetterFilter, *, arguments: list[object]) -> str:
     # or read all that one of them finds and sort it. Beside the narrowest the others are no conditions of an
     # index, and taken for true of nearly every letter.
     other = "{}"
-    if wanted.subject is not None:
+    if wanted.subject is not UNSET:
         fits.append(f"subject = {argument(wanted.subject)}::text")
         other = _UNINDEXED
-    if wanted.group is not None:
+    if wanted.group is not UNSET:
         group = f"group_id = {argument(wanted.group)}::text"
         fits.append(other.format(group))
-        if wanted.event_type is not None:  # a group has one type, so one look at it will do
+        if wanted.event_type is not UNSET:  # a group has one type, so one look at it will do
             theirs = f"(SELECT original_event_type FROM dead_letter_queue WHERE {group} LIMIT 1)"
             fits.append(f"{theirs} = {argument(wanted.event_type)}::text")
         other = _UNINDEXED
-    elif wanted.event_type is not None:
+    elif wanted.event_type is not UNSET:
         fits.append(other.format(f"original_event_type = {argument(wanted.event_type)}::text"))
-    if wanted.source is not None:
+    if wanted.source is not UNSET:
         fits.append(other.format(f"source = '{wanted.source}'"))
-    if wanted.since is not None:
+    if wanted.since is not UNSET:
         since = f"{argument(wanted.since)}::timestamptz"
         fits += [f"moved_to_dlq_at >= {since}", f"id >= {_FROM.format(since)}"]
-    if wanted.until is not None:
+    if wanted.until is not UNSET:
         until = f"{argument(wanted.until)}::timestamptz"
         fits += [f"moved_to_dlq_at < {until}", f"id <= {_TO.format(until)}"]
     return " AND ".join(fits)
@@ -90,7 +93,7 @@ def conditions(wanted: LetterFilter, *, arguments: list[object]) -> str:
 
 def require_one_way(selection: Selection) -> None:
     """Raises Problem 400 unless exactly one way of selecting is given."""
-    if (selection.ids is None) == (selection.filter is None):
+    if (selection.ids is UNSET) == (selection.filter is UNSET):
         raise invalid_input("body", FieldError(loc=("body",), msg="must have either ids or filter"))
 
 
@@ -99,7 +102,7 @@ async def selected_ids(connection: Connection, selection: Selection) -> Sequence
 
     Raises Problem 400 when a filter finds more than 100,000.
     """
-    if selection.ids is not None:
+    if selection.ids is not UNSET:
         return sorted(set(selection.ids))
     arguments: list[object] = []
     fits = conditions(selection.filter or LetterFilter(), arguments=arguments)
