@@ -15,6 +15,7 @@ from fuzz.stage import Measured, Target
 from tools.documents import PROJECT, operations
 
 CONNECTIONS = 64
+BY_DESIGN = Path(__file__).with_name("schemathesis.toml")
 # Python keeps what it once needed: the warm-up takes that part out of what is compared.
 RESIDENT_MIB_MAX, SOCKETS_MAX = 48.0, 10
 # The documents tell of services that ask for keys.
@@ -117,7 +118,7 @@ async def _generated(target: Target, outcome: Outcome, count: int, seed: int, fo
     done = 0
     while done < count:
         command = [
-            *("schemathesis", "run", f"{target.url}/openapi.json"),
+            *("schemathesis", "--config-file", str(BY_DESIGN), "run", f"{target.url}/openapi.json"),
             *("--checks", "all", "--continue-on-failure"),
             *(("--exclude-checks", ",".join(OF_KEYS)) if target.open_to_all else ()),
             *("--max-examples", str(examples), "--seed", str(seed), "--workers", "2", "--no-color"),

@@ -28,9 +28,8 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def query(request: Request, kind: type[S]) -> S:
-    """The query as a struct `kind`; an empty value counts as none. Raises Problem 400 as `read_query`."""
-    readers = dict.fromkeys(kind.__struct_fields__, str)
-    given = {name: text for name, text in read_query(request.scope, readers).items() if text}
+    """The query as a struct `kind`. Raises Problem 400 as `read_query`."""
+    given = read_query(request.scope, dict.fromkeys(kind.__struct_fields__, str))
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:

@@ -130,7 +130,6 @@ async def test_letters_are_filtered(idle_client: httpx.AsyncClient, connection: 
         ({"group": "0" * 16}, []),
         ({"subject": "o1' OR true --"}, []),
         ({"subject": "o1", "event_type": "event", "group": groups[old], "source": "consumer"}, [old]),
-        ({"subject": ""}, [new, ours, other, old]),
     ):
         assert await ids_of(idle_client, **params) == expected, params
 
@@ -138,6 +137,9 @@ async def test_letters_are_filtered(idle_client: httpx.AsyncClient, connection: 
 @pytest.mark.parametrize(
     ("params", "name"),
     [
+        ({"subject": ""}, "subject"),
+        ({"since": ""}, "since"),
+        ({"limit": ""}, "limit"),
         ({"limit": "0"}, "limit"),
         ({"limit": "501"}, "limit"),
         ({"limit": "many"}, "limit"),
