@@ -1,5 +1,6 @@
 """`GET /events` and `GET /orders/{order_id}/events`: server-sent events (WHATWG HTML, 9.2)."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -8,10 +9,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Send
+from starlette.types import Scope, Send
 
 from order_service.api.problems import order_not_found, problem_of
 from order_service.application.order_events import (
+    End,
     EventFilter,
     EventsForgotten,
     OrderEvents,
@@ -27,7 +29,7 @@ from order_service.domain.event import EventType
 from order_service.domain.order import OrderId, Status, text_violations
 from service_kit.errors import Unavailable
 from service_kit.http.application import LOG_FIELDS
-from service_kit.http.endpoint import Endpoint
+from service_kit.http.endpoint import Endpoint, still_admitted
 from service_kit.http.principal import Role, principal_of
 from service_kit.http.problems import FieldError, Problem, invalid_input
 from service_kit.http.query import read_query
@@ -61,7 +63,7 @@ def events_routes(
         except Unavailable as error:
             raise problem_of(error) from error
         following = follow_events(wanted, after, events, heartbeat_seconds=heartbeat_seconds)
-        return _stream(request, _frames(following, lambda told: told.event.position))
+        return stream(request, following, lambda told: told.event.position)
 
     async def get_order_events(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
@@ -85,18 +87,20 @@ def events_routes(
             may_see=principal_of(request.scope).may_see,
             heartbeat_seconds=heartbeat_seconds,
         )
-        return _stream(request, _frames(following, lambda told: told.event.order.version))
+        return stream(request, following, lambda told: told.event.order.version)
+
+    def stream(
+        request: Request, following: AsyncGenerator[Sequence[Told], None], id_of: Callable[[Told], int]
+    ) -> Response:
+        if request.method == "HEAD":
+            return Response(headers=_HEADERS, media_type="text/event-stream")
+        admitted = _admitted_only(following, request.scope, check_seconds=heartbeat_seconds)
+        return _EventStream(_frames(admitted, id_of), headers=_HEADERS, media_type="text/event-stream")
 
     return [
         Route("/events", Endpoint(get_events, Role.READ), methods=["GET"]),
         Route("/orders/{order_id}/events", Endpoint(get_order_events, Role.READ), methods=["GET"]),
     ]
-
-
-def _stream(request: Request, frames: AsyncGenerator[bytes, None]) -> Response:
-    if request.method == "HEAD":
-        return Response(headers=_HEADERS, media_type="text/event-stream")
-    return _EventStream(frames, headers=_HEADERS, media_type="text/event-stream")
 
 
 class _EventStream(StreamingResponse):
@@ -109,6 +113,21 @@ class _EventStream(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):
             await super().stream_response(send)
+
+
+async def _admitted_only(
+    following: AsyncGenerator[Sequence[Told], None], scope: Scope, *, check_seconds: float
+) -> AsyncGenerator[Sequence[Told], None]:
+    """The same for as long as the key is good that it was asked for with. Raises StreamEnded."""
+    clock = asyncio.get_running_loop().time
+    check_at = clock() + check_seconds
+    async with aclosing(following):
+        async for arrived in following:
+            if clock() >= check_at:
+                if not await still_admitted(scope):
+                    raise StreamEnded(End.KEY_NOT_VALID)
+                check_at = clock() + check_seconds
+            yield arrived
 
 
 async def _frames(

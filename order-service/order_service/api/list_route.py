@@ -1,9 +1,7 @@
 """`GET /orders`: the list, page by page."""
 
 import re
-from datetime import UTC, datetime
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,7 +15,7 @@ from service_kit.errors import Unavailable
 from service_kit.http.endpoint import Endpoint
 from service_kit.http.principal import Role, principal_of
 from service_kit.http.problems import FieldError, invalid_input
-from service_kit.http.query import read_query
+from service_kit.http.query import moment, read_query
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 100
 
@@ -68,21 +66,11 @@ def _status(text: str) -> Status:
         raise ValueError(f"must be one of {', '.join(Status)}") from None
 
 
-def _moment(text: str) -> datetime:
-    try:
-        moment = msgspec.convert(text, datetime)
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError):
-        pass
-    raise ValueError("must be a time with its zone (RFC 3339), such as 2026-11-24T11:28:26Z or …%2B03:00")
-
-
 _READERS = {
     "customer_id": _text,
     "status": _status,
-    "created_from": _moment,
-    "created_to": _moment,
+    "created_from": moment,
+    "created_to": moment,
     "limit": _limit,
     "starting_after": _order_id,
     "ending_before": _order_id,

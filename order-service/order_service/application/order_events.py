@@ -21,6 +21,7 @@ class End(StrEnum):
 
     STOPPING = "stopping"
     TOO_SLOW = "too_slow"
+    KEY_NOT_VALID = "key_not_valid"
 
 
 class StreamEnded(Exception):

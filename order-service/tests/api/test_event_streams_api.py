@@ -232,6 +232,41 @@ async def test_a_stream_without_events_shows_that_it_lives(dsn: str, monkeypatch
         assert stream.comments > 2
 
 
+@pytest.mark.parametrize("path", ["/events?type=order.failed", "/orders/o-1/events"])
+async def test_a_stream_ends_when_its_key_is_revoked(
+    dsn: str, broker: InProcessBroker, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    defaults = events_routes.events_routes.__kwdefaults__
+    assert defaults
+    monkeypatch.setitem(defaults, "heartbeat_seconds", 0.05)
+    admin = {"authorization": "Bearer key-of-the-operator"}
+    settings = OrderSettings(db_dsn=dsn, port=0, admin_key="key-of-the-operator", shutdown_grace_seconds=5.0)
+    async with (
+        Service("order-service", order_service(settings, broker)) as service,
+        httpx.AsyncClient(base_url=service.url, headers={"x-operator": "Anna"}) as client,
+    ):
+        await service.ready()
+        wanted = {"name": "shop", "roles": ["orders:write", "orders:read"], "reason": "a new shop"}
+        made = (await client.post("/admin/keys", json=wanted, headers=admin)).json()
+        client.headers["authorization"] = f"Bearer {made['secret']}"
+        await post(client, "o-1")
+        async with opened(client, path) as stream:
+            end = asyncio.create_task(end_of(stream))
+            await asyncio.sleep(0.5)
+            assert not end.done()
+            revoke = f"/admin/keys/{made['key']['id']}/revoke"
+            assert (await client.post(revoke, json={"reason": "lost"}, headers=admin)).status_code == 200
+            assert await end == {"reason": "key_not_valid"}
+
+
+async def end_of(stream: Stream) -> Any:
+    """What the event `end` says."""
+    while True:
+        _, kind, data = await stream.next()
+        if kind == "end":
+            return data
+
+
 async def test_streams_end_when_the_service_stops_and_say_why(dsn: str) -> None:
     async with InProcessBroker() as broker:
         settings = OrderSettings(db_dsn=dsn, port=0, auth="off", shutdown_grace_seconds=20.0)

@@ -65,6 +65,17 @@ class Access:
         self._limits.take_of_key(scope, principal)
         scope[PRINCIPAL] = principal
 
+    async def still_admits(self, scope: Scope) -> bool:
+        """Whether who was let in would be now, with the same rights: a stream may outlive its key.
+
+        True as long as that cannot be found out.
+        """
+        principal: Principal = scope[PRINCIPAL]
+        try:
+            return principal is EVERYBODY or await self._asking(scope) == principal
+        except Problem as problem:
+            return problem.status == 503
+
     def charge(self, scope: Scope, tokens: int) -> None:
         """Count what a request that was let in costs beyond being one request."""
         self._limits.charge(scope, tokens)

@@ -41,6 +41,12 @@ class Endpoint:
         await response(scope, receive, send)
 
 
+async def still_admitted(scope: Scope) -> bool:
+    """Whether the key that a request came with is as good as it was then."""
+    access: Access = scope[ACCESS]
+    return await access.still_admits(scope)
+
+
 def charge(scope: Scope, requests: int) -> None:
     """Count what a request brings as so many more, where there are limits."""
     access: Access = scope[ACCESS]

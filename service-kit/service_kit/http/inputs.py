@@ -1,16 +1,17 @@
 """What a request asks for, read into a struct: each fault becomes one clear problem."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 from starlette.requests import Request
 
 from service_kit.http.body import read_body
 from service_kit.http.problems import FieldError, Problem, invalid_input
-from service_kit.http.query import read_query
+from service_kit.http.query import moment, read_query
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -29,11 +30,24 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def query(request: Request, kind: type[S]) -> S:
     """The query as a struct `kind`. Raises Problem 400 as `read_query`."""
-    given = read_query(request.scope, dict.fromkeys(kind.__struct_fields__, str))
+    given = read_query(request.scope, _readers(kind))
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid("query", error) from error
+
+
+@cache
+def _readers(kind: type[msgspec.Struct]) -> Mapping[str, Callable[[str], object]]:
+    """Times are read strictly: a lax conversion takes a number for seconds since 1970."""
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    return {field.name: moment if _is_moment(field.type) else str for field in info.fields}
+
+
+def _is_moment(type: inspect.Type) -> bool:
+    kinds = type.types if isinstance(type, inspect.UnionType) else (type,)
+    return any(isinstance(each, inspect.DateTimeType) for each in kinds)
 
 
 async def json_body(request: Request, kind: type[T]) -> T:

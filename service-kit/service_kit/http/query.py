@@ -1,9 +1,11 @@
 """A request's query, read strictly: nothing in it is overlooked."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
 from starlette.types import Scope
 
 from service_kit.http.problems import FieldError, Problem, invalid_input
@@ -34,6 +36,17 @@ def read_query(scope: Scope, readers: Mapping[str, Callable[[str], Any]]) -> dic
     if faults:
         raise invalid_input("query", *faults)
     return values
+
+
+def moment(text: str) -> datetime:
+    """A reader of times, in UTC."""
+    try:
+        given = msgspec.convert(text, datetime)
+        if given.tzinfo is not None:
+            return given.astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        pass
+    raise ValueError("must be a time with its zone (RFC 3339), such as 2026-11-24T11:28:26Z or …%2B03:00")
 
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:

@@ -139,6 +139,8 @@ async def test_letters_are_filtered(idle_client: httpx.AsyncClient, connection: 
     [
         ({"subject": ""}, "subject"),
         ({"since": ""}, "since"),
+        ({"since": "0.5"}, "since"),
+        ({"until": "1764288000"}, "until"),
         ({"limit": ""}, "limit"),
         ({"limit": "0"}, "limit"),
         ({"limit": "501"}, "limit"),
@@ -172,13 +174,6 @@ async def test_no_part_of_a_filter_is_ignored(idle_client: httpx.AsyncClient, qu
     problem = await get(idle_client, f"/admin/dead-letters?{query}", 400)
 
     assert problem["errors"] == [{"loc": ["query", query.partition("=")[0]], "msg": words}]
-
-
-async def test_an_empty_filter_is_none(idle_client: httpx.AsyncClient) -> None:
-    assert await get(idle_client, "/admin/dead-letters?subject=&limit=5") == {
-        "dead_letters": [],
-        "has_more": False,
-    }
 
 
 @pytest.mark.parametrize("letter_id", ["1", "0", "-1", "abc", "9" * 19, "9" * 5000, "1%00", "١"])
