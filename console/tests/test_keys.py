@@ -8,7 +8,13 @@ from order_console.testing.deployed import Deployed
 from order_console.testing.fake_services import KEY, NOW, WHOLE_KEY
 from order_processor_client.request import Service
 
-NEW = {"service": "order", "name": " shop ", "roles": ["orders:read", "orders:write"], "reason": "a new shop"}
+Entered = dict[str, str | list[str]]
+NEW: Entered = {
+    "service": "order",
+    "name": " shop ",
+    "roles": ["orders:read", "orders:write"],
+    "reason": "a new shop",
+}
 HOSTILE = "\"'><script>alert(1)</script>\u202e"
 
 
@@ -46,7 +52,7 @@ async def test_what_a_key_may_and_how_it_is_are_told(deployed: Deployed) -> None
     usable, expired, revoked = (row for row in html.split("<tr>")[2:])
     assert "orders:read" in usable and "cust-2" in usable and "<bdi>usable</bdi>" in usable
     assert "all</td>" in expired and "never" in expired and "<bdi>expired</bdi>" in expired
-    assert "c-2" in revoked and "c-3" not in revoked and "and 97 more" in revoked
+    assert "c-2<" in revoked and "c-3<" not in revoked and "and 97 more" in revoked
 
 
 @pytest.mark.parametrize("state", ["expired", "revoked"])
@@ -108,7 +114,7 @@ async def test_a_key_is_rotated_with_its_overlap(deployed: Deployed) -> None:
     [("/keys", NEW), ("/keys/rotate", {"service": "order", "id": "7", "reason": "yearly"})],
 )
 async def test_a_secret_is_on_one_answer_and_nowhere_else(
-    deployed: Deployed, caplog: pytest.LogCaptureFixture, path: str, form: dict[str, str | list[str]]
+    deployed: Deployed, caplog: pytest.LogCaptureFixture, path: str, form: Entered
 ) -> None:
     caplog.set_level("DEBUG")
 
@@ -179,7 +185,7 @@ async def test_what_is_wrong_with_a_new_key_is_told_and_what_was_entered_stays(d
     ],
 )
 async def test_a_key_that_cannot_be_meant_is_not_asked_for(
-    deployed: Deployed, entered: dict[str, str | list[str]], says: str
+    deployed: Deployed, entered: Entered, says: str
 ) -> None:
     answer = await deployed.visitor.post("/console/keys", NEW | entered)
 
