@@ -56,10 +56,12 @@ async def _read_answer(reader: asyncio.StreamReader) -> Answer:
     return Answer(int(head[0].split(" ")[1]), headers, body)
 
 
-async def request(method: str, url: str, body: bytes = b"") -> Answer:
+async def request(
+    method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> Answer:
     """One request on a connection of its own."""
     connection = HttpConnection(url)
     try:
-        return await connection.request(method, urlsplit(url).path or "/", body)
+        return await connection.request(method, urlsplit(url).path or "/", body, headers)
     finally:
         connection.close()

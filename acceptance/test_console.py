@@ -31,6 +31,8 @@ PLACES += (
     "/replays",
     "/rules",
     "/services",
+    "/keys",
+    "/keys/key?service=order&id=1",
     "/audit",
     "/login",
 )
@@ -268,6 +270,77 @@ async def test_a_ruleset_is_rehearsed(operated: Operated) -> None:
     assert not await operated.deployed.order_rows("SELECT 1 FROM orders WHERE fail_reason = 'Too wet'")
 
 
+async def test_a_key_is_made_seen_once_used_and_revoked(deployed: Deployment, chromium: str) -> None:
+    processor = await deployed.start_processor_service(APP__ADMIN_KEY=KEY, APP__AUTH="keys")
+    order = await deployed.start_order_service(
+        APP__ADMIN_KEY=KEY, APP__AUTH="keys", APP__CONSOLE="true", APP__PROCESSOR_URL=processor.url
+    )
+    operated = Operated(deployed=deployed, order=order, processor=processor, chromium=chromium)
+    body = order_body("ord-1", customer_id="cust-1")
+    admin = {"authorization": f"Bearer {KEY}"}
+    assert (await request("POST", f"{order.url}/orders", body, headers=admin)).status == 201
+
+    async def read_by(secret: str) -> int:
+        headers = {"authorization": f"Bearer {secret}"}
+        return (await request("GET", f"{order.url}/orders/ord-1", headers=headers)).status
+
+    async with operated.seen() as seen:
+        page = seen.page
+        await page.get_by_role("link", name="API keys").click()
+        await page.get_by_text("There is no key yet.").wait_for()
+        await page.get_by_label("Name").fill(HOSTILE)
+        await page.get_by_label("orders:read").check()
+        await page.get_by_label("Only for these customers").fill("cust-1\ncust-2")
+        await page.get_by_label("Reason").fill("a new shop")
+        await page.get_by_role("button", name="Make the key").click()
+        await page.get_by_role("heading", name="The new key of order-service").wait_for()
+        secret = await page.locator("pre.secret").inner_text()
+        assert await seen.axe() == []
+        assert await read_by(secret) == 200
+
+        await page.reload()
+        await page.get_by_role("heading", name="API keys of order-service").wait_for()
+        assert secret not in await page.content() and secret not in page.url
+        assert await page.locator("tbody tr").count() == 1, "loading again made no other key"
+        listed = await page.locator("tbody tr").inner_text()
+        await page.get_by_role("link", name=secret[:8]).click()
+        await page.get_by_role("heading", name="Revoke").wait_for()
+        assert await seen.axe() == []
+        await page.locator("#revoke-reason").fill("the shop is closed")
+        await page.get_by_role("button", name="Revoke it for good").click()
+        await page.get_by_text("The key is revoked").wait_for()
+        assert await read_by(secret) == 401
+        await page.get_by_role("link", name="Audit log").click()
+        audit = await page.get_by_role("main").inner_text()
+
+    assert "<img src=x onerror=alert(1)>U+202E" in listed and "usable" in listed and "cust-2" in listed
+    assert all(words in audit for words in ("key.create", "key.revoke", "Anna", "the shop is closed"))
+    assert secret not in audit
+    assert not [log for log in deployed.folder.glob("*.log") if secret in log.read_text()]
+
+
+async def test_a_key_is_rotated_on_a_phone_without_scripts(operated: Operated) -> None:
+    async with operated.seen(width=375, scripts=False) as seen:
+        page = seen.page
+        await seen.goto("/console/keys?service=processor")
+        await page.get_by_label("Name").fill("ops")
+        await page.get_by_label("admin").check()
+        await page.get_by_label("Reason").fill("a test")
+        await page.get_by_role("button", name="Make the key").click()
+        first = await page.locator("pre.secret").inner_text()
+        await page.get_by_role("link", name="API keys of processor-service").click()
+        await page.get_by_role("link", name=first[:8]).click()
+        await page.get_by_label("for so many hours more").fill("0.5")
+        await page.locator("#rotate-reason").fill("the yearly change")
+        await page.get_by_role("button", name="Rotate it").click()
+        second = await page.locator("pre.secret").inner_text()
+
+    keys = await operated.deployed.processor_rows(
+        "SELECT replaces, expires_at - now() < interval '31 min' AS ends FROM api_keys ORDER BY id"
+    )
+    assert first != second and [tuple(key) for key in keys] == [(None, True), (1, None)]
+
+
 async def test_one_service_away_leaves_the_rest(operated: Operated) -> None:
     async with operated.seen() as seen:
         page = seen.page
@@ -288,6 +361,9 @@ async def full(operated: Operated) -> Operated:
     await operated.post(HOSTILE, sku=HOSTILE, customer_id=HOSTILE)
     await operated.publish("order.created", msgspec.json.encode({"order_id": HOSTILE, "items": 7}))
     await operated.publish("order.created", b"\xff" * 2_000_000)
+    key = msgspec.json.encode({"name": HOSTILE, "roles": ["orders:read", "orders:write"], "reason": HOSTILE})
+    headers = {"authorization": f"Bearer {KEY}", "x-operator": "Anna"}
+    assert (await request("POST", f"{operated.order.url}/admin/keys", key, headers=headers)).status == 201
     await operated.letters("processor", 2)
     await operated.deployed.settled()
     return operated

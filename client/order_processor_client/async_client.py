@@ -13,6 +13,7 @@ from order_processor_client import order_requests as requests
 from order_processor_client import webhook_requests
 from order_processor_client.admin_models import (
     ApiKey,
+    ApiKeyPage,
     AuditEntry,
     AuditPage,
     Consuming,
@@ -280,8 +281,11 @@ class AsyncServiceAdmin:
     async def audit_page(self, *, limit: int = ENTRIES_PER_PAGE, after: int | None = None) -> AuditPage:
         return await self._send(self._requests.audit(limit=limit, after=after))
 
-    def keys(self) -> AsyncIterator[ApiKey]:
-        return _each(self._send, key_pages(self._requests.keys()))
+    def keys(self, *, after: int | None = None) -> AsyncIterator[ApiKey]:
+        return _each(self._send, key_pages(self._requests.keys(after=after)))
+
+    async def keys_page(self, *, limit: int = ENTRIES_PER_PAGE, after: int | None = None) -> ApiKeyPage:
+        return await self._send(self._requests.keys(limit=limit, after=after))
 
     async def create_key(
         self,

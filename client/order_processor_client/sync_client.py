@@ -13,6 +13,7 @@ from order_processor_client import order_requests as requests
 from order_processor_client import webhook_requests
 from order_processor_client.admin_models import (
     ApiKey,
+    ApiKeyPage,
     AuditEntry,
     AuditPage,
     Consuming,
@@ -300,9 +301,12 @@ class ServiceAdmin:
     def audit_page(self, *, limit: int = ENTRIES_PER_PAGE, after: int | None = None) -> AuditPage:
         return self._send(self._requests.audit(limit=limit, after=after))
 
-    def keys(self) -> Iterator[ApiKey]:
+    def keys(self, *, after: int | None = None) -> Iterator[ApiKey]:
         """Newest first."""
-        return _each(self._send, key_pages(self._requests.keys()))
+        return _each(self._send, key_pages(self._requests.keys(after=after)))
+
+    def keys_page(self, *, limit: int = ENTRIES_PER_PAGE, after: int | None = None) -> ApiKeyPage:
+        return self._send(self._requests.keys(limit=limit, after=after))
 
     def create_key(
         self,

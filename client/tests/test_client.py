@@ -231,6 +231,73 @@ def test_dead_letters_are_asked_for_by_what_they_have_in_common(server: Scripted
     assert forecast.total == 3
 
 
+def test_a_key_is_made_for_what_is_given(server: ScriptedServer, client: Any) -> None:
+    server.will_answer(answer({"key": key_body(7), "secret": "ork_whole"}, 201))
+
+    made = client.ask(
+        lambda client: client.order_service.create_key(
+            "shop", ["orders:read"], "a test", customers=["cust-1"], days=30
+        )
+    )
+
+    assert msgspec.json.decode(server.asked[0].body) == {
+        "name": "shop",
+        "roles": ["orders:read"],
+        "reason": "a test",
+        "customers": ["cust-1"],
+        "days": 30,
+    }
+    assert (made.key.id, made.key.state, made.secret) == (7, "usable", "ork_whole")
+
+
+def test_a_key_of_all_customers_for_ever_says_nothing_of_either(server: ScriptedServer, client: Any) -> None:
+    server.will_answer(answer({"key": key_body(7), "secret": "ork_whole"}, 201))
+
+    client.ask(lambda client: client.processor_service.create_key("ops", ["admin"], "a test"))
+
+    assert server.asked[0].body == b'{"name":"ops","roles":["admin"],"reason":"a test"}'
+
+
+def test_a_key_that_may_have_been_made_is_not_made_twice(server: ScriptedServer, client: Any) -> None:
+    server.will_answer(not_now())
+
+    with pytest.raises(ProblemError):
+        client.ask(lambda client: client.order_service.create_key("shop", ["orders:read"], "a test"))
+
+    assert len(server.asked) == 1
+
+
+def test_a_key_is_rotated_and_revoked_by_its_id(server: ScriptedServer, client: Any) -> None:
+    server.will_answer(
+        answer({"key": key_body(8, replaces=7), "secret": "ork_next"}, 201),
+        answer(key_body(7, state="revoked")),
+    )
+
+    made = client.ask(lambda client: client.order_service.rotate_key(7, "yearly", overlap_hours=1.5))
+    gone = client.ask(lambda client: client.order_service.revoke_key(7, "unused by now"))
+
+    assert [asked.target for asked in server.asked] == ["/admin/keys/7/rotate", "/admin/keys/7/revoke"]
+    assert server.asked[0].body == b'{"overlap_hours":1.5,"reason":"yearly"}'
+    assert server.asked[1].body == b'{"reason":"unused by now"}'
+    assert (made.key.replaces, made.secret, gone.state) == (7, "ork_next", "revoked")
+
+
+def test_keys_are_read_page_by_page_and_from_where_one_wants(server: ScriptedServer, client: Any) -> None:
+    server.will_answer(
+        answer({"keys": [key_body(9), key_body(7)], "has_more": True}),
+        answer({"keys": [key_body(3)], "has_more": False}),
+        answer({"keys": [key_body(3)], "has_more": False}),
+    )
+
+    keys = client.ask(lambda client: client.order_service.keys(after=20))
+    page = client.ask(lambda client: client.order_service.keys_page(limit=5, after=7))
+
+    assert [key.id for key in keys] == [9, 7, 3] and [key.id for key in page.keys] == [3]
+    first, second, third = (asked.target for asked in server.asked)
+    assert "after=20" in first and "after=7" in second
+    assert third == "/admin/keys?after=7&limit=5"
+
+
 def test_many_orders_are_sent_in_parts_and_counted_through(server: ScriptedServer, client: Any) -> None:
     server.will_answer(results(*[created(number) for number in range(1000)]), results(created(0)))
 
@@ -341,6 +408,23 @@ def order_body(order_id: str = "ord-1", **changes: object) -> dict[str, object]:
         "version": 1,
         "fail_reason": None,
         "created_at": "2026-11-24T14:00:00Z",
+        **changes,
+    }
+
+
+def key_body(key_id: int, **changes: object) -> dict[str, object]:
+    return {
+        "id": key_id,
+        "hint": "ork_7Gd1",
+        "name": "shop",
+        "roles": ["orders:read"],
+        "customers": None,
+        "state": "usable",
+        "created_at": "2026-11-24T14:00:00Z",
+        "expires_at": None,
+        "revoked_at": None,
+        "last_used_at": None,
+        "replaces": None,
         **changes,
     }
 

@@ -9,13 +9,24 @@ from starlette.routing import Route
 
 from order_console.access import ConsoleAccess
 from order_console.feed import Feed
-from order_console.pages import audit, dead_letters, files, live, login, operating, orders, replays, rules
+from order_console.pages import (
+    audit,
+    dead_letters,
+    files,
+    keys,
+    live,
+    login,
+    operating,
+    orders,
+    replays,
+    rules,
+)
 from order_console.poller import Poller
 from order_console.services import Services
 from order_console.site import Site
 from order_processor_client.request import Service
 
-_PLACES = (live, orders, dead_letters, replays, rules, operating, audit, login, files)
+_PLACES = (live, orders, dead_letters, replays, rules, operating, keys, audit, login, files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

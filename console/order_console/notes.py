@@ -10,6 +10,7 @@ NOTES: Mapping[str, str] = {
     "paused": "Consuming is paused.",
     "resumed": "Consuming goes on.",
     "reloaded": "The rules were read again.",
+    "revoked": "The key is revoked: within five seconds no process takes it any more.",
     "named": "From now on the audit log says your name.",
 }
 

@@ -113,13 +113,17 @@ def readable(document: object) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def moment(at: datetime | None, form: Literal["seconds", "milliseconds", "clock"] = "seconds") -> Markup:
+def moment(
+    at: datetime | None, form: Literal["minutes", "seconds", "milliseconds", "clock"] = "seconds"
+) -> Markup:
     """A time in UTC: the year only when it is another, the day unless only the clock is wanted."""
     if at is None:
         return Markup(UNKNOWN)  # noqa: S704 - a constant
     utc = at.astimezone(UTC)
     day = f"{utc.day} {utc:%b} " + ("" if utc.year == datetime.now(UTC).year else f"{utc.year} ")
-    clock = f"{utc:%H:%M:%S}" + ("" if form == "seconds" else f".{utc.microsecond // 1000:03}")
+    clock = f"{utc:%H:%M}" if form == "minutes" else f"{utc:%H:%M:%S}"
+    if form in ("milliseconds", "clock"):
+        clock += f".{utc.microsecond // 1000:03}"
     template = Markup('<time datetime="{}" title="{} UTC">{}{}</time>')
     return template.format(
         utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S.%f}", "" if form == "clock" else day, clock

@@ -15,7 +15,8 @@ PAGES: tuple[str, ...] = (
     "/dead-letters/list?service=order",
 )
 PAGES += ("/dead-letters/letter?service=order&id=7", "/dead-letters/bytes?service=order&id=7", "/replays")
-PAGES += ("/replay?service=order&id=5", "/rules", "/services", "/audit")
+PAGES += ("/replay?service=order&id=5", "/rules", "/services", "/audit", "/keys")
+PAGES += ("/keys/key?service=order&id=7",)
 FORMS: tuple[str, ...] = (
     "/logout",
     "/reconcile",
@@ -23,7 +24,7 @@ FORMS: tuple[str, ...] = (
     "/dead-letters/replay",
     "/dead-letters/discard",
 )
-FORMS += ("/replay", "/rules", "/rules/reload", "/consuming")
+FORMS += ("/replay", "/rules", "/rules/reload", "/consuming", "/keys", "/keys/rotate", "/keys/revoke")
 
 
 async def test_without_a_key_it_is_closed_and_says_what_to_set(deploy: Deploy) -> None:

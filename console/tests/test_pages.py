@@ -10,6 +10,7 @@ from order_console.testing.deployed import Deployed
 from order_console.testing.fake_services import (
     AUDIT,
     GROUP,
+    KEY,
     LETTER,
     LETTER_IN_FULL,
     ORDER,
@@ -34,6 +35,8 @@ PAGES = {
     "/replay?service=order&id=5": "Hold it, go on, or end it",
     "/rules": "Too fatty food",
     "/services": "Pause consuming",
+    "/keys": "the shop",
+    "/keys/key?service=processor&id=7": "Revoke it for good",
     "/audit": "replay.start",
     "/login": "Admin key",
 }
@@ -101,8 +104,10 @@ def hostile(deployed: Deployed) -> None:
         "reason": HOSTILE,
         "details": {HOSTILE: HOSTILE},
     }
+    key = KEY | {"hint": HOSTILE, "name": HOSTILE, "roles": [HOSTILE], "customers": [HOSTILE]}
     for service in (deployed.order, deployed.processor):
         service.answers |= {
+            "GET /admin/keys": {"keys": [key], "has_more": True},
             "GET /admin/state": state,
             "GET /admin/dead-letters/groups": {
                 "groups": [GROUP | {"reason": HOSTILE, "group": HOSTILE}],
@@ -253,6 +258,8 @@ async def test_an_unknown_order_is_said_to_be_none(deployed: Deployed) -> None:
         "/dead-letters/letter?service=order&id=x",
         "/replay?service=order&id=9999999999999999999999",
         "/audit?order=1.5",
+        "/keys?service=nobody",
+        "/keys/key?service=order&id=9223372036854775807",
     ],
 )
 async def test_an_address_that_makes_no_sense_is_answered_in_words(deployed: Deployed, path: str) -> None:
@@ -332,6 +339,9 @@ async def test_discarding_says_how_many_are_gone(deployed: Deployed) -> None:
         ("/replay", {"service": "order", "id": "5", "change": "pause"}),
         ("/reconcile", {}),
         ("/rules/reload", {}),
+        ("/keys", {"service": "order", "name": "shop", "roles": "orders:read"}),
+        ("/keys/rotate", {"service": "order", "id": "7"}),
+        ("/keys/revoke", {"service": "order", "id": "7"}),
     ],
 )
 async def test_no_change_without_a_reason(deployed: Deployed, path: str, form: dict[str, str]) -> None:
@@ -351,6 +361,9 @@ async def test_no_change_without_a_reason(deployed: Deployed, path: str, form: d
         ("/dead-letters/replay", {"service": "order", "selection": "all of them"}),
         ("/consuming", {"service": "order", "change": "explode"}),
         ("/replay", {"service": "order", "id": "5", "change": "explode"}),
+        ("/keys/rotate", {"service": "order", "id": "7", "overlap_hours": "2161"}),
+        ("/keys/rotate", {"service": "order", "id": "-7"}),
+        ("/keys/revoke", {"service": "nobody", "id": "7"}),
     ],
 )
 async def test_what_cannot_be_meant_is_not_passed_on(
@@ -391,6 +404,7 @@ async def test_a_change_that_may_have_been_made_is_said_to_be_uncertain(deployed
             "/admin/replays/5/pause",
             {},
         ),
+        ("/keys/revoke", {"service": "processor", "id": "7"}, "processor", "/admin/keys/7/revoke", {}),
     ],
 )
 async def test_a_change_is_made_by_its_operator_and_with_its_reason(

@@ -114,6 +114,11 @@ function sentOnce(form) {
   });
 }
 
+/** What a form was answered with must not be asked for anew: loading the page again leads to another place. */
+function shownOnce({ dataset }) {
+  window.history.replaceState(null, "", dataset.shownOnce);
+}
+
 const charts = [...document.querySelectorAll("[data-chart]")].map((figure) => [figure.dataset.chart, new Chart(figure)]);
 const parts = document.body.dataset.parts;
 if (parts) follow(parts, charts);
@@ -121,3 +126,4 @@ if (parts) follow(parts, charts);
 document.querySelector(".places [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 document.querySelectorAll("[data-pick-all]").forEach(picking);
 document.querySelectorAll("form[method=post]").forEach(sentOnce);
+document.querySelectorAll("[data-shown-once]").forEach(shownOnce);

@@ -154,6 +154,21 @@ AUDIT: dict[str, Any] = {
     "details": {"total": 1000},
 }
 
+KEY: dict[str, Any] = {
+    "id": 7,
+    "hint": "ork_7Gd1",
+    "name": "the shop",
+    "roles": ["orders:read", "orders:write"],
+    "customers": ["cust-1", "cust-2"],
+    "state": "usable",
+    "created_at": NOW,
+    "expires_at": None,
+    "revoked_at": None,
+    "last_used_at": NOW,
+    "replaces": None,
+}
+WHOLE_KEY = "ork_the-whole-key-that-is-told-once"
+
 
 def samples(count: int, *, later: int = 0) -> list[dict[str, Any]]:
     """One a second, the newest of the last second before NOW, or of some seconds later."""
@@ -182,7 +197,7 @@ class Asked:
 
 @dataclass(slots=True)
 class FakeService:
-    """`answers` by method and path; an int is the status of a problem."""
+    """`answers` by method and path; an int is the status of a problem, and so is a document with one."""
 
     answers: dict[str, Any]
     asked: list[Asked] = field(default_factory=list)
@@ -209,8 +224,10 @@ class FakeService:
         self.asked.append(asked)
         answer = self.answers.get(f"{request.method} {path}", 404)
         if isinstance(answer, int):
-            problem = {"status": answer, "error_type": "Refused", "detail": f"refused: {path}"}
-            return Response(msgspec.json.encode(problem), answer, media_type="application/problem+json")
+            answer = {"status": answer, "error_type": "Refused", "detail": f"refused: {path}"}
+        if "error_type" in answer:
+            problem = msgspec.json.encode(answer)
+            return Response(problem, answer["status"], media_type="application/problem+json")
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
@@ -261,4 +278,8 @@ def _common(name: str) -> dict[str, Any]:
         "POST /admin/consuming/pause": state["consuming"] | {"paused": True},
         "POST /admin/consuming/resume": state["consuming"],
         "GET /admin/audit": {"entries": [AUDIT], "has_more": False},
+        "GET /admin/keys": {"keys": [KEY], "has_more": False},
+        "POST /admin/keys": {"key": KEY, "secret": WHOLE_KEY},
+        "POST /admin/keys/7/rotate": {"key": KEY | {"id": 8, "replaces": 7}, "secret": WHOLE_KEY},
+        "POST /admin/keys/7/revoke": KEY | {"state": "revoked", "revoked_at": NOW},
     }
