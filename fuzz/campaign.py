@@ -117,7 +117,7 @@ async def _generated(target: Target, outcome: Outcome, count: int, seed: int, fo
     examples = max(2, min(200, count // 150))
     done = 0
     while done < count:
-        # One worker: two threads that parse Python at once break each other in CPython 3.11 (python/cpython#106905).
+        # One worker: threads that parse Python at once break each other in 3.11 (python/cpython#106905).
         command = [
             *("schemathesis", "--config-file", str(BY_DESIGN), "run", f"{target.url}/openapi.json"),
             "--continue-on-failure",
