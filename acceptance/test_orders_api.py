@@ -10,7 +10,7 @@ import msgspec
 
 from acceptance.deployment import Deployment
 from acceptance.http_client import HttpConnection
-from acceptance.load import order_body, post_all
+from acceptance.load import SteadyLoad, order_body, post_all
 from service_kit.testing.eventually import eventually
 
 RACES = int(os.environ.get("ACCEPTANCE_RACES", "200"))
@@ -80,16 +80,22 @@ async def test_a_walk_through_the_list_sees_each_old_order_once_while_others_arr
     await deployed.start_processor_service()
     urls = [service.url for service in services]
     await post_all(
-        urls, (order_body(f"old-{number}", customer_id=f"c-{number % 3}") for number in range(2_000))
+        urls, (order_body(f"old-{number}", customer_id=f"cust-{number % 3}") for number in range(2_000))
     )
+    clock = asyncio.get_running_loop().time
 
-    arriving = asyncio.create_task(
-        post_all(urls, (order_body(f"new-{number}", customer_id="c-1") for number in range(5_000)))
-    )
+    load = SteadyLoad(urls[0], per_second=1_500, prefix="new")  # and what an answer takes, which makes 1,000
+    arriving = asyncio.create_task(load.run(connections=64))
+    await eventually(lambda: load.accepted)
+    started, before = clock(), len(load.accepted)
     everything = [await walk(urls, query) for query in ("limit=100", "limit=7")]
-    of_one = await walk(urls, "limit=20&customer_id=c-1")
+    of_one = await walk(urls, "limit=20&customer_id=cust-1")
+    arrived, seconds = len(load.accepted) - before, clock() - started
+    load.stop()
     await arriving
 
+    print(f"{arrived} orders arrived while {seconds:.1f} s of walking, {arrived / seconds:.0f}/s")
+    assert arrived and not load.refused
     for walked, wanted in [*((walked, range(2_000)) for walked in everything), (of_one, range(1, 2_000, 3))]:
         old = [order_id for order_id in walked if order_id.startswith("old-")]
         assert sorted(old) == sorted(f"old-{number}" for number in wanted)

@@ -60,6 +60,9 @@ class LogHead:
     missing one somebody may still write, or nobody any more, when its transaction was rolled back. Whoever
     writes it had begun before a later position could be seen: when all that ran at that time have ended, what
     is missing stays missing. Without a missing position nobody is waited for.
+
+    A transaction has begun, for PostgreSQL, with its first write. So each statement that writes to the log
+    writes the order before: else it could have a position and not be counted among those that run.
     """
 
     position: int = 0

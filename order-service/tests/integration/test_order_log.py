@@ -124,6 +124,34 @@ async def test_what_one_process_has_found_out_another_goes_on_from(
         assert await PostgresOrderLog(database).advance() == (3, False)
 
 
+SLOW_WRITES = """
+CREATE FUNCTION wait_between_position_and_row() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_sleep(CASE NEW.order_id WHEN 'slow' THEN 1 ELSE 0 END); RETURN NEW; END $$;
+CREATE TRIGGER wait BEFORE INSERT ON order_log FOR EACH ROW EXECUTE FUNCTION wait_between_position_and_row()
+"""
+POSITION_TAKEN = "SELECT is_called FROM order_log_position_seq"
+
+
+async def test_a_writer_that_has_a_position_and_no_row_yet_is_waited_for(own_dsn: str) -> None:
+    async with Database(own_dsn, application_name="test") as database:
+        log = PostgresOrderLog(database)
+        async with database.connection() as connection:
+            await connection.execute(SLOW_WRITES)
+            slow = asyncio.create_task(create(database, "slow"))
+            while not await connection.fetchval(POSITION_TAKEN):
+                await asyncio.sleep(0.001)
+        await create(database, "fast")
+        seen, after = list[str](), 0
+        while not seen or not slow.done():
+            found = await events(log, after)
+            seen += [event.order.order_id for event in found]
+            after = max([after, *(event.position for event in found)])
+        await slow
+        seen += [event.order.order_id for event in await events(log, after)]
+
+    assert seen == ["slow", "fast"]
+
+
 async def test_many_writers_and_readers_at_once_lose_nothing_and_repeat_nothing(
     database: Database, dsn: str
 ) -> None:
@@ -136,6 +164,7 @@ async def test_many_writers_and_readers_at_once_lose_nothing_and_repeat_nothing(
         for turn in range(40):
             transaction = connection.transaction()
             await transaction.start()
+            await connection.execute("SELECT pg_current_xact_id()")  # the product has written an order by now
             positions = [await connection.fetchval(WRITE, f"{number}") for _ in range(1 + turn % 3)]
             await asyncio.sleep(0.001 * ((number * 7 + turn * 5) % 4))
             if (number + turn) % 5:
