@@ -23,9 +23,12 @@ unseen AS (
 SELECT (SELECT position FROM head) AS head,
     (SELECT max(position) FROM unseen WHERE position = (SELECT position FROM head) + number) AS unbroken,
     (SELECT max(position) FROM unseen) AS last,
-    pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_running,
-    pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_transaction
+    pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_running
 """
+
+# Greater than the number of every transaction that has one. The snapshot's xmax would not do: it is one more
+# than that of the last that has ended, and others behind it may run.
+OWN_TRANSACTION = "SELECT pg_current_xact_id()::text::bigint"
 
 ADVANCE = "UPDATE order_log_head SET position = $1 WHERE position < $1"
 
@@ -43,13 +46,12 @@ KEPT = "SELECT forgotten, position FROM order_log_head"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one statement saw beyond `head`; transactions are numbered in the order of their beginnings."""
+    """What one statement saw beyond `head`; transactions are numbered in the order of their first writes."""
 
     head: int
     unbroken: int | None
     last: int | None
     oldest_running: int
-    next_transaction: int
 
 
 @dataclass(slots=True)
@@ -58,11 +60,11 @@ class LogHead:
 
     Positions are given in the order of writing, and become visible in the order of commits. So behind a
     missing one somebody may still write, or nobody any more, when its transaction was rolled back. Whoever
-    writes it had begun before a later position could be seen: when all that ran at that time have ended, what
-    is missing stays missing. Without a missing position nobody is waited for.
+    writes it had a number before a later position could be seen: when all have ended that had one by then,
+    what is missing stays missing. Without a missing position nobody is waited for.
 
-    A transaction has begun, for PostgreSQL, with its first write. So each statement that writes to the log
-    writes the order before: else it could have a position and not be counted among those that run.
+    A transaction gets its number with its first write. So each statement that writes to the log writes the
+    order before: else it could have a position, and no number yet.
     """
 
     position: int = 0
@@ -74,9 +76,18 @@ class LogHead:
         self.position = max(self.position, look.head, look.unbroken or 0)
         if self._in_doubt_up_to > self.position and look.oldest_running >= self._until_has_ended:
             self.position = self._in_doubt_up_to
-        if look.last is not None and look.last > self.position >= self._in_doubt_up_to:
-            self._in_doubt_up_to, self._until_has_ended = look.last, look.next_transaction
         return self.position
+
+    def doubts(self, look: Look) -> bool:
+        """Whether `look` saw something behind a missing position, and nothing else is in doubt."""
+        return look.last is not None and look.last > self.position >= self._in_doubt_up_to
+
+    def wait(self, look: Look, next_transaction: int) -> None:
+        """Take what `look` saw for complete once all have ended that have a number before `next_transaction`.
+
+        Which was given after that look.
+        """
+        self._in_doubt_up_to, self._until_has_ended = look.last or 0, next_transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,8 @@ class PostgresOrderLog:
             assert record, "the table of the head has one row"
             look = Look(**record)
             position = self._head.saw(look)
+            if self._head.doubts(look):
+                self._head.wait(look, await connection.fetchval(OWN_TRANSACTION))
             if position > look.head:
                 await connection.execute(ADVANCE, position)
         return position, position - look.head >= LOOK_ROWS_MAX

@@ -51,6 +51,13 @@ async def events(log: PostgresOrderLog, after: int = 0) -> list[OrderEvent]:
     return found
 
 
+async def complete_up_to(log: PostgresOrderLog, position: int) -> None:
+    """Returns when it is: transactions in other databases of the server are waited for as well."""
+    async with asyncio.timeout(30):
+        while (await log.advance())[0] < position:
+            await asyncio.sleep(0.01)
+
+
 async def test_each_change_is_told_with_the_order_as_it_was_then(
     log: PostgresOrderLog, database: Database
 ) -> None:
@@ -84,9 +91,26 @@ async def test_a_transaction_that_commits_late_is_not_skipped(
     await late.commit()
 
     await create(database, "last")
+    await complete_up_to(log, 3)
     found = await events(log)
     assert [event.position for event in found] == [2, 3]  # of the first there is no order, only its entry
     assert await log.advance() == (3, False)
+
+
+async def test_a_transaction_that_began_after_the_one_that_is_seen_is_waited_for(
+    log: PostgresOrderLog, database: Database, connection: asyncpg.Connection, other: asyncpg.Connection
+) -> None:
+    early, late = connection.transaction(), other.transaction()
+    for transaction, its_connection in ((early, connection), (late, other)):
+        await transaction.start()
+        await its_connection.execute("SELECT pg_current_xact_id()")
+    await other.execute(WRITE, "first position")
+    await connection.execute(WRITE, "second position")
+    await early.commit()
+    for _ in range(5):
+        assert await log.advance() == (0, False)
+    await late.commit()
+    await complete_up_to(log, 2)
 
 
 async def test_a_transaction_that_is_rolled_back_holds_nobody_up(
@@ -98,6 +122,7 @@ async def test_a_transaction_that_is_rolled_back_holds_nobody_up(
     await create(database, "a")
     assert await events(log) == []
     await late.rollback()
+    await complete_up_to(log, 2)
     assert [event.order.order_id for event in await events(log)] == ["a"]
 
 
@@ -117,8 +142,7 @@ async def test_what_one_process_has_found_out_another_goes_on_from(
     await create(database, "a")
     await connection.execute("SELECT nextval(pg_get_serial_sequence('order_log', 'position'))")
     await create(database, "b")
-    await events(log)
-    assert await log.advance() == (3, False)
+    await complete_up_to(log, 3)
     async with connection.transaction():
         await connection.execute("UPDATE consuming SET reason = 'a write that goes on for hours'")
         assert await PostgresOrderLog(database).advance() == (3, False)
