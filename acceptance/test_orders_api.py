@@ -84,7 +84,7 @@ async def test_a_walk_through_the_list_sees_each_old_order_once_while_others_arr
     )
     clock = asyncio.get_running_loop().time
 
-    load = SteadyLoad(urls[0], per_second=1_500, prefix="new")  # and what an answer takes, which makes 1,000
+    load = SteadyLoad(urls[0], per_second=2_000, prefix="new")  # and what an answer takes, which makes 1,000
     arriving = asyncio.create_task(load.run(connections=64))
     await eventually(lambda: load.accepted)
     started, before = clock(), len(load.accepted)

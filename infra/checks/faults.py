@@ -51,7 +51,7 @@ async def a_policy_that_is_stuck(system: System) -> AsyncIterator[None]:
 @asynccontextmanager
 async def a_table_that_is_locked(system: System) -> AsyncIterator[None]:
     connection = await asyncpg.connect(system.order_dsn)
-    readers = [asyncio.create_task(system.api.get(f"/orders/any-{number}")) for number in range(20)]
+    readers = [asyncio.create_task(system.api.get("/orders?limit=1")) for _ in range(20)]
     try:
         async with connection.transaction():
             await connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
@@ -79,7 +79,7 @@ async def a_database_that_refuses(system: System) -> AsyncIterator[None]:
 async def a_table_that_takes_no_more_rows(system: System) -> AsyncIterator[None]:
     """Somebody's own constraint: no event can be set aside, nor lost, and so the consumer goes no further."""
     await system.sql(
-        system.processor_dsn, "ALTER TABLE dead_letter_queue ADD CONSTRAINT full CHECK (false) NOT VALID"
+        system.processor_dsn, "ALTER TABLE dead_letter_queue ADD CONSTRAINT is_full CHECK (false) NOT VALID"
     )
     await system.sql(
         system.processor_dsn,
@@ -89,7 +89,7 @@ async def a_table_that_takes_no_more_rows(system: System) -> AsyncIterator[None]
     try:
         yield
     finally:
-        await system.sql(system.processor_dsn, "ALTER TABLE dead_letter_queue DROP CONSTRAINT full")
+        await system.sql(system.processor_dsn, "ALTER TABLE dead_letter_queue DROP CONSTRAINT is_full")
 
 
 @asynccontextmanager
