@@ -222,6 +222,22 @@ async def test_ctrl_c_is_no_traceback(start: Start, server: ScriptedServer) -> N
     assert (ended.code, ended.output) == (130, "") and "Traceback" not in ended.errors
 
 
+async def test_ctrl_c_before_the_answer_says_that_a_replay_may_have_begun(
+    start: Start, server: ScriptedServer
+) -> None:
+    server.will_answer(Answer(seconds=1))
+    everything = ("--all", "--service", "order", "--reason", "mended", "--yes")
+    running = await start("dead-letters", "replay", *everything, settings=at(server))
+    while not server.asked:
+        await asyncio.sleep(0.01)
+
+    running.process.send_signal(signal.SIGINT)
+    ended = await running.ended()
+
+    assert (ended.code, ended.output) == (130, "")
+    assert "it may have begun and go on; look: order-processor replays list --service order" in ended.errors
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_a_completion_script_is_made(run: Run, shell: str) -> None:
     ended = await run(settings={"_ORDER_PROCESSOR_COMPLETE": f"source_{shell}"})

@@ -270,7 +270,9 @@ async def test_ctrl_c_pauses_a_replay_and_resume_goes_on(
     running = await start("dead-letters", "replay", "--all", *slowly, settings=deployment.environment)
 
     async def newest() -> Replay | None:
-        return next(iter((await client.processor_service.replays_page()).replays), None)
+        """Once something of it is done, and who started it has heard of it."""
+        replays = (await client.processor_service.replays_page()).replays
+        return next((replay for replay in replays if replay.handled), None)
 
     replay = await eventually(newest)
     running.process.send_signal(signal.SIGINT)

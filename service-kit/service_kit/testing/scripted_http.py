@@ -1,6 +1,7 @@
 """A server on a socket that gives the answers it was told to, and remembers what it was asked."""
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,9 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`status` None: the connection is closed without a word."""
+    """`status` None: the connection is closed without a word. It comes after `seconds`."""
 
     status: int | None = 200
+    seconds: float = 0
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,6 +60,7 @@ class ScriptedServer:
                 asked = Asked(method=self.command, target=self.path, headers=headers, body=body)
                 server.asked.append(asked)
                 answer = server.next_answer()
+                time.sleep(answer.seconds)
                 if answer.status is None:
                     return
                 self.send_response(answer.status)

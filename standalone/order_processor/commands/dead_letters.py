@@ -157,9 +157,15 @@ def replay(
         expected = admin.forecast(selection)
         show_forecast(session, expected, on_stderr=True)
         confirmed(f"replay {counted(expected.total, 'dead letter')} of {service}-service?", yes)
-    started = admin.start_replay(
-        selection, reason, per_second=per_second, failure_share_max=failure_share_max
-    )
+    try:
+        started = admin.start_replay(
+            selection, reason, per_second=per_second, failure_share_max=failure_share_max
+        )
+    except KeyboardInterrupt:
+        session.output.note(
+            f"it may have begun and go on; look: order-processor replays list --service {service}"
+        )
+        raise
     end_of(session, started if detach else follow(session, service, started))
 
 
