@@ -13,7 +13,8 @@ _GUESS = 3_000.0
 async def run(bench: Bench) -> Figures:
     known = bench.known.get("sustained", [])
     sustained = median([figures["1"]["rate"] for figures in known]) or _GUESS
-    async with stage(bench.servers) as staged:
+    settings = {"APP__CONNECTIONS_PER_ADDRESS_MAX": str(_CONNECTIONS)}
+    async with stage(bench.servers, settings=settings) as staged:
         await staged.start(staged.order, staged.processor)
         bench.tell(f"offering {2 * sustained:,.0f}/s")
         before = staged.usage()
@@ -28,6 +29,8 @@ async def run(bench: Bench) -> Figures:
             ),
         )
         after = staged.usage()
+    if not course.result.good_ever:
+        raise RuntimeError(f"no order was accepted: {course.result.statuses}")
     return {
         **course_told(course),
         "wanted": 2 * sustained,
