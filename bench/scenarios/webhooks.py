@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from bench.generator import load
 from bench.scenarios.scenario import Bench, Figures, Lengths, Scenario
@@ -31,39 +32,55 @@ async def run(bench: Bench) -> Figures:
 async def _at_its_limit(servers: Servers, lengths: Lengths, receiver: str) -> float:
     settings = {"APP__WEBHOOKS_ALLOW_PRIVATE": "true"}
     async with (
-        _listening(hostile=receiver == "hostile") as url,
+        _listening(hostile=receiver == "hostile") as listening,
         stage(servers, broker_away=True, settings=settings) as staged,
     ):
         await staged.listening(staged.order)
         if receiver != "none":
             async with Database(staged.orders_dsn, application_name="bench") as database:
                 cause = Cause(operator="bench", reason="to measure")
-                await PostgresWebhooks(database).create(url, "", [], [], b"x" * 32, cause)
+                await PostgresWebhooks(database).create(listening.url, "", [], [], b"x" * 32, cause)
             await asyncio.sleep(_NOTICED_SECONDS)
         spec = staged.spec(connections=CONNECTIONS, seconds=lengths.intake_seconds, prefix=f"w{receiver[:3]}")
         result = await load(spec)
     if set(result.statuses) != {"201"}:
         raise RuntimeError(f"not every order was accepted: {result.statuses}")
+    if bool(listening.came) != (receiver != "none"):
+        raise RuntimeError(f"{listening.came} deliveries came, receiver: {receiver}")
     return result.rate
 
 
+@dataclass(slots=True)
+class _Receiver:
+    """`came`: deliveries, whole."""
+
+    url: str = ""
+    came: int = 0
+
+
 @asynccontextmanager
-async def _listening(*, hostile: bool) -> AsyncIterator[str]:
-    """A receiver that takes every delivery, or one that takes every connection and never answers."""
+async def _listening(*, hostile: bool) -> AsyncIterator[_Receiver]:
+    """A receiver that takes every delivery, or one that reads it and never answers."""
+
+    receiver = _Receiver()
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while await reader.read(65_536):
-                if not hostile:
-                    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        except ConnectionError:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
+                receiver.came += 1
+                if hostile:
+                    await reader.read()  # until the client gives up
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
 
     server = await asyncio.start_server(receive, "127.0.0.1", 0)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        yield receiver
     finally:
         server.close()
 

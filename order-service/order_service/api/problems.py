@@ -18,7 +18,7 @@ def problem_of(error: BaseException) -> Problem:
         case InvalidOrder():
             return invalid("The order is not valid.", error.violations)
         case Overloaded():
-            detail = "Too many orders are waiting to be stored. Nothing was stored; send it again."
+            detail = "Too many requests are waiting for the database. Nothing was done; send it again."
             return Problem(503, "Overloaded", detail, retry_after_seconds=1)
         case Unavailable():
             detail = "The database does not answer. Try again: an order that is sent twice is stored once."

@@ -69,7 +69,7 @@ class EndpointPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class DeliveryPage(EndpointPage, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    status: Status | None = None
+    status: Status | UnsetType = UNSET
 
 
 Row = Mapping[str, object]
@@ -163,7 +163,9 @@ def webhook_routes(
         page = query(request, DeliveryPage)
         id = _id(request)
         _found(request, await webhooks.get(id))
-        found = await webhooks.deliveries(id, status=page.status, before=page.after, limit=page.limit + 1)
+        found = await webhooks.deliveries(
+            id, status=_given(page.status), before=page.after, limit=page.limit + 1
+        )
         shown = [{**row, "body": msgspec.Raw(str(row["body"]).encode())} for row in found]
         return _page("deliveries", shown, page.limit)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -104,6 +105,20 @@ async def test_a_rotated_key_and_its_successor_are_both_good_until_the_overlap_e
     await client.post(f"/admin/keys/{old['key']['id']}/revoke", json={"reason": "over"}, headers=ADMIN)
     again = await client.post(path, json={"reason": "late"}, headers=ADMIN)
     assert (again.status_code, again.json()["error_type"]) == (409, "KeyNotUsable")
+
+
+@pytest.mark.parametrize("days", [None, 30])
+async def test_a_key_that_is_rotated_again_has_successors_that_live_as_long_as_it_would_have(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, days: int | None
+) -> None:
+    old = await made(client, **({"days": days} if days else {}))
+    path = f"/admin/keys/{old['key']['id']}/rotate"
+
+    for _ in range(2):  # as one does whom no answer has reached
+        new = (await client.post(path, json={"reason": "yearly", "overlap_hours": 1}, headers=ADMIN)).json()
+
+    lifetime = "SELECT expires_at - created_at FROM api_keys WHERE id = $1"
+    assert await connection.fetchval(lifetime, new["key"]["id"]) == (timedelta(days=days) if days else None)
 
 
 @pytest.mark.parametrize(

@@ -39,15 +39,23 @@ def query(request: Request, kind: type[S]) -> S:
 
 @cache
 def _readers(kind: type[msgspec.Struct]) -> Mapping[str, Callable[[str], object]]:
-    """Times are read strictly: a lax conversion takes a number for seconds since 1970."""
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
-    return {field.name: moment if _is_moment(field.type) else str for field in info.fields}
+    return {field.name: _reader(field.type) for field in info.fields}
 
 
-def _is_moment(type: inspect.Type) -> bool:
+def _reader(type: inspect.Type) -> Callable[[str], object]:
+    """A lax conversion takes a number for a time, in seconds since 1970, and `1e1` for a whole number."""
     kinds = type.types if isinstance(type, inspect.UnionType) else (type,)
-    return any(isinstance(each, inspect.DateTimeType) for each in kinds)
+    if any(isinstance(each, inspect.DateTimeType) for each in kinds):
+        return moment
+    return _whole if any(isinstance(each, inspect.IntType) for each in kinds) else str
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,19}", text):
+        raise ValueError("must be a whole number")
+    return int(text)
 
 
 async def json_body(request: Request, kind: type[T]) -> T:

@@ -40,10 +40,14 @@ INSERT INTO api_keys (hash, hint, name, roles, customers, expires_at)
 VALUES ($1, $2, $3, $4, $5, now() + $6::interval) RETURNING {_SHOWN}
 """
 
-# As long-lived as the one that it replaces.
+# As long-lived as the one that it replaces was before its own end was set: its first successor shows that.
 SUCCEED = f"""
 INSERT INTO api_keys (hash, hint, name, roles, customers, expires_at, replaces)
-SELECT $2, $3, name, roles, customers, now() + (expires_at - created_at), id FROM api_keys WHERE id = $1
+SELECT $2, $3, old.name, old.roles, old.customers, now() + (model.expires_at - model.created_at), old.id
+FROM api_keys AS old
+JOIN api_keys AS model
+    ON model.id = coalesce((SELECT min(id) FROM api_keys WHERE replaces = old.id), old.id)
+WHERE old.id = $1
 RETURNING {_SHOWN}
 """
 

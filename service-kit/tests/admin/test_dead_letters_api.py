@@ -142,6 +142,8 @@ async def test_letters_are_filtered(idle_client: httpx.AsyncClient, connection: 
         ({"since": "0.5"}, "since"),
         ({"until": "1764288000"}, "until"),
         ({"limit": ""}, "limit"),
+        ({"limit": "1e1"}, "limit"),
+        ({"limit": "10.0"}, "limit"),
         ({"limit": "0"}, "limit"),
         ({"limit": "501"}, "limit"),
         ({"limit": "many"}, "limit"),
