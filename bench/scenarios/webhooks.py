@@ -66,7 +66,8 @@ async def _listening(*, hostile: bool) -> AsyncIterator[_Receiver]:
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
                 await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
                 receiver.came += 1
                 if hostile:

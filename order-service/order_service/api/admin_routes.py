@@ -11,7 +11,7 @@ from starlette.routing import Route
 from service_kit.admin.routes import Why
 from service_kit.http.access import Operator
 from service_kit.http.admin_route import admin_route
-from service_kit.http.inputs import STORABLE, json_body, query
+from service_kit.http.inputs import STORABLE, given, json_body, query
 from service_kit.postgres.audit import Cause
 
 _ORDERS_MAX = 10_000
@@ -55,8 +55,7 @@ def order_admin_routes(
     async def post_reconcile(request: Request, operator: Operator) -> object:
         wanted = await json_body(request, Reconcile)
         cause = Cause(operator=operator.name, reason=wanted.reason)
-        order_ids = None if wanted.order_ids is UNSET else wanted.order_ids
-        return {"reemitted": await reconcile(order_ids, cause)}
+        return {"reemitted": await reconcile(given(wanted.order_ids), cause)}
 
     return [
         admin_route("GET", "/admin/flow", get_flow),

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,11 +14,9 @@ from order_service.application.webhooks import new_secret, shown_secret
 from order_service.domain.event import EventType
 from service_kit.http.access import Operator
 from service_kit.http.admin_route import admin_route
-from service_kit.http.inputs import STORABLE, PageSize, RowId, json_body, query, row_id
+from service_kit.http.inputs import STORABLE, PageSize, RowId, given, json_body, query, row_id
 from service_kit.http.problems import FieldError, Problem, invalid_input
 from service_kit.postgres.audit import Cause
-
-T = TypeVar("T")
 
 _NEWEST = 2**63 - 1
 _REPLAYED_MAX = 10_000
@@ -143,9 +141,11 @@ def webhook_routes(
         wanted = await json_body(request, ChangedEndpoint)
         if wanted.url is not UNSET:
             await require_allowed(wanted.url)
-        given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not UNSET}
-        given.pop("reason")
-        return _found(request, await webhooks.change(_id(request), given, _cause(operator, wanted)))
+        changes = {
+            name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not UNSET
+        }
+        changes.pop("reason")
+        return _found(request, await webhooks.change(_id(request), changes, _cause(operator, wanted)))
 
     async def delete(request: Request, operator: Operator) -> object:
         cause = _cause(operator, await json_body(request, _Body))
@@ -164,7 +164,7 @@ def webhook_routes(
         id = _id(request)
         _found(request, await webhooks.get(id))
         found = await webhooks.deliveries(
-            id, status=_given(page.status), before=page.after, limit=page.limit + 1
+            id, status=given(page.status), before=page.after, limit=page.limit + 1
         )
         shown = [{**row, "body": msgspec.Raw(str(row["body"]).encode())} for row in found]
         return _page("deliveries", shown, page.limit)
@@ -176,9 +176,9 @@ def webhook_routes(
         cause = _cause(operator, wanted)
         replayed = await webhooks.replay(
             id,
-            _given(wanted.delivery_ids),
-            _given(wanted.status),
-            _given(wanted.since),
+            given(wanted.delivery_ids),
+            given(wanted.status),
+            given(wanted.since),
             _REPLAYED_MAX,
             cause,
         )
@@ -210,10 +210,6 @@ def _url_problem(url: str, *, allow_http: bool) -> str | None:
     if parts.username is not None or parts.password is not None or parts.fragment:
         return "must be without user, password and fragment"
     return None
-
-
-def _given(value: T | UnsetType) -> T | None:
-    return None if value is UNSET else value
 
 
 def _cause(operator: Operator, body: _Body) -> Cause:

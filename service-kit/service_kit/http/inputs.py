@@ -6,7 +6,7 @@ from functools import cache
 from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Meta, inspect
+from msgspec import UNSET, Meta, UnsetType, inspect
 from starlette.requests import Request
 
 from service_kit.http.body import read_body
@@ -30,9 +30,9 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def query(request: Request, kind: type[S]) -> S:
     """The query as a struct `kind`. Raises Problem 400 as `read_query`."""
-    given = read_query(request.scope, _readers(kind))
+    values = read_query(request.scope, _readers(kind))
     try:
-        return msgspec.convert(given, kind, strict=False)
+        return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid("query", error) from error
 
@@ -67,6 +67,11 @@ async def json_body(request: Request, kind: type[T]) -> T:
         raise _invalid("body", error) from error
     except _UNREADABLE as error:
         raise invalid_input("body", FieldError(loc=("body",), msg=f"is not readable: {error}")) from error
+
+
+def given(value: T | UnsetType) -> T | None:
+    """None for what was left out."""
+    return None if value is UNSET else value
 
 
 def row_id(path_params: Mapping[str, str], name: str) -> int | None:
