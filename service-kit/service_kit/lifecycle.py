@@ -30,7 +30,8 @@ class BackgroundService(ABC):
     outage_backoff: Backoff = OUTAGE_BACKOFF
 
     def __init__(self, random: Random | None = None) -> None:
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._waits: dict[asyncio.Timeout, float] = {}  # with how long each may linger
         self._random = random or Random()
         self.on_failure: Callable[[Exception], None] = _nobody_counts
 
@@ -56,11 +57,15 @@ class BackgroundService(ABC):
                     delays, failing = pauses(self.outage_backoff, self._random), None
 
     def stop(self) -> None:
-        self._stopping.set()
+        if self._stopping:
+            return
+        self._stopping = True
+        for wait, linger_seconds in self._waits.items():
+            wait.reschedule(asyncio.get_running_loop().time() + linger_seconds)
 
     @property
     def stopping(self) -> bool:
-        return self._stopping.is_set()
+        return self._stopping
 
     async def pause(self, seconds: float) -> None:
         """Sleep, or less when stopped."""
@@ -77,27 +82,22 @@ class BackgroundService(ABC):
         if self.stopping and not linger_seconds:
             waiting.close()
             return None
-        task = asyncio.ensure_future(waiting)
-        stopped = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and linger_seconds:
-                await asyncio.wait({task}, timeout=linger_seconds)
-            return task.result() if task.done() else None
+            async with asyncio.timeout(linger_seconds if self.stopping else None) as wait:
+                self._waits[wait] = linger_seconds
+                return await waiting
+        except TimeoutError:
+            if wait.expired():
+                return None
+            raise
         finally:
-            await _cancel(task, stopped)
+            self._waits.pop(wait, None)
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, Unavailable):
             log.warning("background_service_waiting", background_service=self.name, reason=str(error))
         else:
             log.error("background_service_failed", background_service=self.name, exc_info=error)
-
-
-async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Wakeup:

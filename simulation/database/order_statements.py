@@ -12,7 +12,7 @@ from simulation.database.rows import Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
 
 
-@models(intake.INSERT_NEW, "82c52769")
+@models(intake.INSERT_NEW, "2d7b364f")
 def orders_insert_new(
     work: Work,
     tables: Tables,
