@@ -16,7 +16,8 @@ _GREETING = b"AMQP\x00\x00\x09\x01"
 class RabbitMQ:
     """One node on `folder`. `settings` are lines of rabbitmq.conf, `terms` of its advanced configuration.
 
-    `erlang_arguments` are for the node's Erlang machine. A node of a cluster names its `peers`, and shares port mapper and cookie of the node that is `beside` it.
+    `erlang_arguments` are for its Erlang machine. A node of a cluster names its `peers`, and shares port
+    mapper and cookie of the node that is `beside` it.
     """
 
     def __init__(

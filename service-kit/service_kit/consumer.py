@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar, Generic, Protocol, TypeVar, assert_never
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar, assert_never
 
 import structlog
 
@@ -35,8 +35,7 @@ class Event(Protocol):
 E = TypeVar("E", bound=Event)
 
 
-@dataclass(frozen=True, slots=True)
-class Received(Generic[E]):
+class Received(NamedTuple, Generic[E]):
     """An event to be handled: `attempt` counts from 1, `last_error` tells of the attempt before.
 
     `body` is what `event` was decoded from. `received_at` is by the event loop's clock.
@@ -248,8 +247,7 @@ class Consumer(BackgroundService, Generic[E]):
         self._metrics.events_failed.inc(len(settlement.dead) + len(settlement.postponed))
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending(Generic[E]):
+class _Pending(NamedTuple, Generic[E]):
     delivery: Delivery
     received: Received[E]
 

@@ -4,11 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxEvent:
+class OutboxEvent(NamedTuple):
     """An event to be written. `payload` is one JSON object, UTF-8."""
 
     event_type: str
@@ -16,8 +15,7 @@ class OutboxEvent:
     traceparent: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """An event that waits to be published. `attempts` counts publishings that failed by its own fault.
 
     `waited_seconds` have passed, by the database's clock, from its commit until it was claimed.

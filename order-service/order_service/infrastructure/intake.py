@@ -15,8 +15,8 @@ from service_kit.postgres.database import Database
 
 # One statement, so one round trip and one commit for a whole batch. An order that exists is skipped, and its
 # event with it; one that a concurrent transaction is inserting is waited for. Sorted, so that two batches
-# with common ids wait for each other instead of deadlocking. `IS TRUE` makes a hashed subplan of what the planner
-# would otherwise take for a join, and do by comparing each order with each: our sessions have no hash joins.
+# with common ids wait for each other instead of deadlocking. `IS TRUE` makes a hashed subplan of what would
+# otherwise be a join, and compare each order with each: our sessions have no hash joins.
 INSERT_NEW = """
 WITH input AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::numeric[], $5::text[], $6::text[],

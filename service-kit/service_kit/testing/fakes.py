@@ -154,7 +154,7 @@ class FakeOutbox:
         ][:limit]
         for each in waiting:
             each.claimed = True
-        rows = [replace(each.row, waited_seconds=(now - each.created_at).total_seconds()) for each in waiting]
+        rows = [each.row._replace(waited_seconds=(now - each.created_at).total_seconds()) for each in waiting]
         claim = FakeClaim(rows, self._delay_seconds)
         try:
             yield claim
@@ -182,7 +182,7 @@ class FakeOutbox:
             del self._database.outbox[id]
         for id, delay_seconds in claim.postponed.items():
             waiting = self._database.outbox[id]
-            waiting.row = replace(waiting.row, attempts=waiting.row.attempts + 1)
+            waiting.row = waiting.row._replace(attempts=waiting.row.attempts + 1)
             waiting.due_at = self._database.after(delay_seconds)
         for id, reason in claim.dead.items():
             _bury_row(self._database, self._database.outbox.pop(id).row, reason)
@@ -274,7 +274,7 @@ class FakeDeadLetters:
         taken = await self._take(ids)
         for item in taken:
             if item.row:
-                self._database.add_to_outbox(replace(item.row, id=self._database.new_id(), attempts=0))
+                self._database.add_to_outbox(item.row._replace(id=self._database.new_id(), attempts=0))
             else:
                 self._retry_now(item.letter)
         return len(taken)

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from service_kit.broker import PublishOutcome
 from service_kit.errors import BrokerUnavailable
@@ -77,7 +76,7 @@ class FakeSubscription:
 
     def lose_connection(self) -> None:
         """What was not acknowledged comes again, under new tags."""
-        again = [replace(delivery, tag=next(self._tags), redelivered=True) for delivery in self._held]
+        again = [delivery._replace(tag=next(self._tags), redelivered=True) for delivery in self._held]
         self._waiting[:0] = again
         self._held.clear()
         self._arrived.set()

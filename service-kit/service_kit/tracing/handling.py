@@ -1,7 +1,6 @@
 """Handling events within spans, each in the trace that its message brought."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Generic, TypeVar
 
 from service_kit.consumer import Event, Handled, Handler, Outcome, Received
@@ -83,4 +82,4 @@ def _by_context(events: "Sequence[Received[E]]") -> "dict[str, list[Received[E]]
 
 def _within(spans: dict[str, Span], received: "Received[E]") -> "Received[E]":
     span = spans.get(received.traceparent or "")
-    return replace(received, traceparent=span.traceparent) if span else received
+    return received._replace(traceparent=span.traceparent) if span else received

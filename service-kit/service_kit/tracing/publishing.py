@@ -1,7 +1,6 @@
 """Publishing within spans: what a message carries is the context of the span that published it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 
 from service_kit.broker import Publisher, PublishOutcome
@@ -75,7 +74,7 @@ class TracedPublishing:
 
 
 def _carrying(message: Message, span: Span) -> Message:
-    return replace(message, headers={**message.headers, "traceparent": span.traceparent})
+    return message._replace(headers={**message.headers, "traceparent": span.traceparent})
 
 
 def _fail(spans: Iterable[Span], error_type: str, reason: str = "") -> None:
