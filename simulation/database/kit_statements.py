@@ -86,7 +86,7 @@ def outbox_claim(
     return claimed
 
 
-@models(outbox.REMOVE, "5c0d9cbd")
+@models(outbox.REMOVE, "0c2b009f")
 def outbox_remove(
     work: Work, tables: Tables, ids: Sequence[int], field: str, relay: str, sent: float, confirmed: float
 ) -> Waiting:
