@@ -8,6 +8,7 @@ _PROCESS = "service_kit.consumer:Consumer._process"
 _WAVE = "service_kit.consumer:Consumer._handle_wave"
 _CLAIM = "simulation.database.kit_statements:outbox_claim"
 _DECIDE = "processor_service.application.process_orders:process_orders"
+_RECORD = "simulation.database.processor_statements:decisions_record"
 _FLOW = "service_kit.event_flow:EventFlow.background_services"
 
 MUTATIONS = (
@@ -78,12 +79,15 @@ MUTATIONS = (
         0,
         [
             Edit(
-                _DECIDE,
-                "accepted = await uow.inbox.accept([item.key for item in decisions])",
-                "accepted = await uow.inbox.accept([item.key for item in decisions])\n"
-                "            await uow.commit()\n"
-                "        async with uow:",
-            )
+                "processor_service.infrastructure.decided_orders:PostgresDecidedOrders.record",
+                "states = [answer.state for answer in decided.values()]",
+                "from service_kit.postgres.inbox import ACCEPT\n"
+                "    async with self._database.connection() as connection:\n"
+                "        fresh = await connection.fetch(ACCEPT, list(decided))\n"
+                "    decided = {each['event_key']: decided[each['event_key']] for each in fresh}\n"
+                "    states = [answer.state for answer in decided.values()]",
+            ),
+            Edit(_RECORD, "if key in accepted", "if True"),
         ],
     ),
     Mutation(
@@ -130,7 +134,7 @@ MUTATIONS = (
         3,
         [
             Edit(
-                "simulation.database.processor_statements:states_save",
+                "simulation.database.processor_statements:_save",
                 'if present is None or present["version"] < decided[1]:',
                 "if True:",
             )
@@ -242,15 +246,12 @@ MUTATIONS = (
     Mutation(
         "a decision that was not stored is sent",
         1,
-        [
-            Edit(_DECIDE, "for item in states if item.order.order_id in saved", "for item in states"),
-            Edit(_DECIDE, "for item in decisions if item.key in accepted", "for item in decisions"),
-        ],
+        [Edit(_RECORD, "if order_id is None or order_id in saved:", "if True:")],
     ),
     Mutation(
         "a duplicate of a decided order is not answered",
         20,
-        [Edit(_DECIDE, "await uow.outbox.add([*answers, *again])", "await uow.outbox.add(answers)")],
+        [Edit(_DECIDE, "orders.record(decided, [*repeated.values()])", "orders.record(decided, [])")],
     ),
     Mutation(
         "a retry is ended before it is stored again",

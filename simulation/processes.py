@@ -24,8 +24,8 @@ from order_service.infrastructure.reconciler import Reconciler
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.settings import OrderSettings
 from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
+from processor_service.infrastructure.decided_orders import PostgresDecidedOrders
 from processor_service.infrastructure.metrics import ProcessorMetrics
-from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from processor_service.settings import ProcessorSettings
 from service_kit.broker import Subscription
 from service_kit.consumer import Handler
@@ -275,14 +275,10 @@ class ProcessorProcess(SimulatedProcess):
     ) -> Sequence[BackgroundService]:
         plan, metrics, wakeup = self.world.plan.tuning, _processor_metrics(), Wakeup()
         policy = SimulatedPolicy(random, self.world.postponements, slow_rate=0.1)
+        decided = PostgresDecidedOrders(database, wakeup, random, instance=self.owner.name)
 
         def handler() -> OrderCreatedHandler:
-            return OrderCreatedHandler(
-                policy,
-                PostgresDecidedOrders(database),
-                ProcessingUnitOfWork(database, wakeup, random, instance=self.owner.name),
-                metrics.count_outcome,
-            )
+            return OrderCreatedHandler(policy, decided, metrics.count_outcome)
 
         settings = ProcessorSettings(
             db_dsn="",

@@ -19,6 +19,7 @@ from processor_service.consumers.order_created import (
     order_of,
 )
 from processor_service.domain.rules import BUILT_IN_RULES, Ruleset
+from processor_service.infrastructure.decided_orders import PostgresDecidedOrders
 from processor_service.infrastructure.history import PostgresOrderHistories
 from processor_service.infrastructure.metrics import ProcessorMetrics
 from processor_service.infrastructure.past_orders import PostgresPastOrders
@@ -31,7 +32,6 @@ from processor_service.infrastructure.policies import (
 )
 from processor_service.infrastructure.rules_file import RulesFile, read_rules
 from processor_service.infrastructure.traced_policy import TracedPolicy
-from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from processor_service.settings import ProcessorSettings
 from service_kit.admin.api import AdminApi
 from service_kit.broker import Broker
@@ -83,14 +83,10 @@ async def processor_service(
         Database(settings.db_dsn, application_name=settings.service_name) as database,
         broker.subscribe(queue, [ORDER_CREATED], prefetch=PREFETCH) as subscription,
     ):
+        decided = PostgresDecidedOrders(database, wakeup, random, instance=instance, continued=continued)
 
         def handler() -> Handler[OrderCreated]:
-            plain = OrderCreatedHandler(
-                deciding,
-                PostgresDecidedOrders(database),
-                ProcessingUnitOfWork(database, wakeup, random, instance=instance, continued=continued),
-                metrics.count_outcome,
-            )
+            plain = OrderCreatedHandler(deciding, decided, metrics.count_outcome)
             if tracer is None:
                 return plain
             return TracedHandler(
@@ -110,7 +106,6 @@ async def processor_service(
             tracer=tracer,
             consuming=Consuming(known=False),
         )
-        decided = PostgresDecidedOrders(database)
         guard = Guard(settings, database, open_on_loopback=open_on_loopback)
         admin = AdminApi(flow, guard, partial(foresee_created, decided=decided))
         histories = PostgresOrderHistories(

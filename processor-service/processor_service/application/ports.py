@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, Self
+from typing import Protocol
 
 from processor_service.domain.decision import Decision, Verdict
 from processor_service.domain.order import Order, OrderId
@@ -61,41 +61,16 @@ class DecidedOrders(Protocol):
         """The newest state of those orders that have one."""
         ...
 
+    async def record(self, decided: Mapping[str, Answer], repeated: Sequence[Answer]) -> set[OrderId]:
+        """Store what was `decided`, by the keys of the events that asked, and answer; return what was stored.
 
-class Inbox(Protocol):
-    async def accept(self, keys: Collection[str]) -> set[str]:
-        """Remember `keys` with this transaction; return those not seen before."""
+        A state is stored when its event has no effect yet, and when no state as new is stored of its order:
+        whoever is just storing one is waited for. Only what is stored is answered; what is `repeated` is in
+        any case, after it. Each event and each order comes once in `decided`. All of it happens or nothing.
+
+        Raises DatabaseUnavailable; when the answer of the database was lost, all of it may have happened.
+        """
         ...
-
-
-class States(Protocol):
-    async def save(self, states: Collection[ProcessingState]) -> set[OrderId]:
-        """Store each state that is newer than the stored one; return the ids of those."""
-        ...
-
-
-class Outbox(Protocol):
-    async def add(self, answers: Sequence[Answer]) -> None:
-        """Write an event `order.processed` for each with this transaction."""
-
-
-class UnitOfWork(Protocol):
-    """A transaction: rolled back unless committed. Each `async with` starts a new one."""
-
-    @property
-    def inbox(self) -> Inbox: ...
-
-    @property
-    def states(self) -> States: ...
-
-    @property
-    def outbox(self) -> Outbox: ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(self, *exception: object) -> None: ...
-
-    async def commit(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Use case: decide about orders, and answer."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from enum import Enum
 
 from processor_service.application.ports import (
@@ -9,9 +9,8 @@ from processor_service.application.ports import (
     OrderToProcess,
     Policy,
     ProcessingState,
-    UnitOfWork,
 )
-from processor_service.domain.decision import Decision, Postponement, Verdict
+from processor_service.domain.decision import Decision, Postponement
 from processor_service.domain.order import OrderId
 
 
@@ -24,45 +23,36 @@ class Processed(Enum):
 
 
 async def process_orders(
-    received: Sequence[OrderToProcess], policy: Policy, decided: DecidedOrders, uow: UnitOfWork
+    received: Sequence[OrderToProcess], policy: Policy, orders: DecidedOrders
 ) -> list[Processed | Postponement]:
     """Decide about `received`, no two of one order, outside of any transaction; then store and answer in one.
 
     A duplicate of a decided order is answered with the stored decision again: the sender asks because the
     first answer may be lost. Nothing is decided twice.
     """
-    stored = await decided.find([item.order.order_id for item in received])
+    stored = await orders.find([item.order.order_id for item in received])
     fresh = [item for item in received if _is_newer(item, stored.get(item.order.order_id))]
     verdicts = dict(zip(fresh, await policy.decide([item.order for item in fresh]), strict=True))
-    decisions = {item: verdict for item, verdict in verdicts.items() if isinstance(verdict, Decision)}
-    repeated = [item for item in received if _is_repeated(item, stored.get(item.order.order_id))]
+    decided = {
+        item.key: Answer(_state(item, verdict), item.traceparent)
+        for item, verdict in verdicts.items()
+        if isinstance(verdict, Decision)
+    }
+    repeated = {
+        item: Answer(stored[item.order.order_id], item.traceparent)
+        for item in received
+        if _is_repeated(item, stored.get(item.order.order_id))
+    }
+    saved = await orders.record(decided, [*repeated.values()]) if decided or repeated else set[OrderId]()
 
-    saved: set[OrderId] = set()
-    if decisions or repeated:
-        async with uow:
-            accepted = await uow.inbox.accept([item.key for item in decisions])
-            states = {item: _state(item, decisions[item]) for item in decisions if item.key in accepted}
-            saved = await uow.states.save(list(states.values()))
-            answers = [
-                Answer(states[item], item.traceparent) for item in states if item.order.order_id in saved
-            ]
-            again = [Answer(stored[item.order.order_id], item.traceparent) for item in repeated]
-            await uow.outbox.add([*answers, *again])
-            await uow.commit()
-    return [_outcome(item, verdicts.get(item), saved, repeated) for item in received]
+    def outcome(item: OrderToProcess) -> Processed | Postponement:
+        if isinstance(verdict := verdicts.get(item), Postponement):
+            return verdict
+        if item.order.order_id in saved:
+            return Processed.DECIDED
+        return Processed.REPEATED if item in repeated else Processed.IGNORED
 
-
-def _outcome(
-    item: OrderToProcess,
-    verdict: Verdict | None,
-    saved: Collection[OrderId],
-    repeated: Sequence[OrderToProcess],
-) -> Processed | Postponement:
-    if isinstance(verdict, Postponement):
-        return verdict
-    if item.order.order_id in saved:
-        return Processed.DECIDED
-    return Processed.REPEATED if item in repeated else Processed.IGNORED
+    return [outcome(item) for item in received]
 
 
 def _is_newer(item: OrderToProcess, state: ProcessingState | None) -> bool:

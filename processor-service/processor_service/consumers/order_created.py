@@ -5,13 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
-from processor_service.application.ports import (
-    DecidedOrders,
-    OrderToProcess,
-    Policy,
-    ProcessingState,
-    UnitOfWork,
-)
+from processor_service.application.ports import DecidedOrders, OrderToProcess, Policy, ProcessingState
 from processor_service.application.process_orders import Processed, process_orders
 from processor_service.application.rehearse import Unreadable
 from processor_service.domain.decision import Postponement
@@ -72,12 +66,9 @@ def order_of(body: bytes) -> Order:
 class OrderCreatedHandler:
     """Implements Handler: orders are decided and answered; `on_outcome` sees what became of each."""
 
-    def __init__(
-        self, policy: Policy, decided: DecidedOrders, uow: UnitOfWork, on_outcome: Callable[[str], None]
-    ) -> None:
+    def __init__(self, policy: Policy, decided: DecidedOrders, on_outcome: Callable[[str], None]) -> None:
         self._policy = policy
         self._decided = decided
-        self._uow = uow
         self._on_outcome = on_outcome
 
     def decode(self, event_type: str, body: bytes) -> OrderCreated:
@@ -86,7 +77,7 @@ class OrderCreatedHandler:
     async def handle(self, events: Sequence[Received[OrderCreated]]) -> Sequence[Outcome]:
         orders = [_order_to_process(received) for received in events]
         with in_traces({item.order.order_id: item.traceparent for item in orders}):
-            outcomes = await process_orders(orders, self._policy, self._decided, self._uow)
+            outcomes = await process_orders(orders, self._policy, self._decided)
         return [self._outcome(outcome) for outcome in outcomes]
 
     def _outcome(self, outcome: Processed | Postponement) -> Outcome:

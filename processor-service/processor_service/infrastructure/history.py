@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from processor_service.application.ports import OrderHistory, Step
 from processor_service.domain.order import OrderId
-from processor_service.infrastructure.unit_of_work import ORDER_PROCESSED
+from processor_service.infrastructure.decided_orders import ORDER_PROCESSED
 from service_kit.postgres.database import Database, Record
 from service_kit.postgres.whereabouts import WaitsFor, whereabouts
 from service_kit.whereabouts import Halt, Publication
