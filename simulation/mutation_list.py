@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the outbox is read by id > last seen",
-        0,
+        2,
         [
             Edit(
                 _CLAIM,
@@ -131,7 +131,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no version guard on decisions",
-        3,
+        375,
         [
             Edit(
                 "simulation.database.processor_statements:_save",
@@ -179,7 +179,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no reconciler",
-        8,
+        35,
         [
             Edit(
                 "order_service.infrastructure.reconciler:Reconciler.run_once",
@@ -190,7 +190,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a batch fails on its poison",
-        9,
+        0,
         [
             Edit(_WAVE, "if len(wave) > 1:", "if False:"),
             Edit(
@@ -245,17 +245,17 @@ MUTATIONS = (
     ),
     Mutation(
         "a decision that was not stored is sent",
-        1,
+        3,
         [Edit(_RECORD, "if order_id is None or order_id in saved:", "if True:")],
     ),
     Mutation(
         "a duplicate of a decided order is not answered",
-        20,
-        [Edit(_DECIDE, "orders.record(decided, [*repeated.values()])", "orders.record(decided, [])")],
+        25,
+        [Edit(_DECIDE, "orders.record(decided, repeated)", "orders.record(decided, [])")],
     ),
     Mutation(
         "a retry is ended before it is stored again",
-        152,
+        227,
         [
             Edit(
                 "service_kit.postgres.failures:PostgresFailures.set_aside",

@@ -4,8 +4,7 @@ A subclass names itself `Test…` and gives the fixture `shared`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from decimal import Decimal
 from random import Random
 from typing import Protocol
@@ -29,7 +28,7 @@ from service_kit.lifecycle import Wakeup
 from service_kit.outbox import OutboxRow
 from service_kit.postgres.database import Connection, Database
 from service_kit.postgres.outbox import PostgresOutbox
-from service_kit.testing.transactions_conformance import SharedDatabase, begun, started
+from service_kit.testing.transactions_conformance import OnConnection, SharedDatabase, begun, started
 
 MINUTE = 60.0
 HARD_TEXTS = ["заказ", "🍕" * 255, "'; DROP TABLE orders; --", 'a\\b"c', "{a,b}", "NULL", " ", "\u2028"]
@@ -43,17 +42,6 @@ class SharedOrders(SharedDatabase, Protocol):
     async def logged(self) -> list[tuple[str, str, int, str | None]]:
         """The log of changes: type, order, version and reason of each."""
         ...
-
-
-class OnConnection(Database):
-    """For what takes a database and shall run in the transaction of a connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        yield self._connection
 
 
 def an_order(order_id: str = "a", sku: str = "laptop", price: str = "1") -> Order:

@@ -1,6 +1,6 @@
 """Use case: decide about orders, and answer."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 from processor_service.application.ports import (
@@ -10,7 +10,7 @@ from processor_service.application.ports import (
     Policy,
     ProcessingState,
 )
-from processor_service.domain.decision import Decision, Postponement
+from processor_service.domain.decision import Decision, Postponement, Verdict
 from processor_service.domain.order import OrderId
 
 
@@ -25,7 +25,7 @@ class Processed(Enum):
 async def process_orders(
     received: Sequence[OrderToProcess], policy: Policy, orders: DecidedOrders
 ) -> list[Processed | Postponement]:
-    """Decide about `received`, no two of one order, outside of any transaction; then store and answer in one.
+    """Decide about `received`, no two of one order, outside of any transaction; then record it all in one.
 
     A duplicate of a decided order is answered with the stored decision again: the sender asks because the
     first answer may be lost. Nothing is decided twice.
@@ -38,21 +38,25 @@ async def process_orders(
         for item, verdict in verdicts.items()
         if isinstance(verdict, Decision)
     }
-    repeated = {
-        item: Answer(stored[item.order.order_id], item.traceparent)
+    repeated = [
+        Answer(stored[item.order.order_id], item.traceparent)
         for item in received
         if _is_repeated(item, stored.get(item.order.order_id))
-    }
-    saved = await orders.record(decided, [*repeated.values()]) if decided or repeated else set[OrderId]()
+    ]
+    saved: set[OrderId] = set()
+    if decided or repeated:
+        saved = await orders.record(decided, repeated)
+    return [_outcome(item, verdicts.get(item), saved, stored.get(item.order.order_id)) for item in received]
 
-    def outcome(item: OrderToProcess) -> Processed | Postponement:
-        if isinstance(verdict := verdicts.get(item), Postponement):
-            return verdict
-        if item.order.order_id in saved:
-            return Processed.DECIDED
-        return Processed.REPEATED if item in repeated else Processed.IGNORED
 
-    return [outcome(item) for item in received]
+def _outcome(
+    item: OrderToProcess, verdict: Verdict | None, saved: Collection[OrderId], state: ProcessingState | None
+) -> Processed | Postponement:
+    if isinstance(verdict, Postponement):
+        return verdict
+    if item.order.order_id in saved:
+        return Processed.DECIDED
+    return Processed.REPEATED if _is_repeated(item, state) else Processed.IGNORED
 
 
 def _is_newer(item: OrderToProcess, state: ProcessingState | None) -> bool:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,24 +19,21 @@ from processor_service.application.process_orders import Processed, process_orde
 from processor_service.domain.decision import Decision, approve, reject
 from processor_service.domain.order import Item, Order, OrderId
 from processor_service.domain.rules import Ruleset
-from processor_service.infrastructure.policies import RulesetPolicy
-from processor_service.infrastructure.unit_of_work import (
+from processor_service.infrastructure.decided_orders import (
+    RECORD,
     PostgresDecidedOrders,
-    ProcessingUnitOfWork,
     order_processed,
 )
+from processor_service.infrastructure.policies import RulesetPolicy
 from service_kit.lifecycle import Wakeup
-from service_kit.postgres.database import Database
-from service_kit.testing.eventually import eventually
+from service_kit.postgres.database import PLANS_BY_INDEX, Database
+from service_kit.testing.shared_postgres import SharedPostgres
+from service_kit.testing.transactions_conformance import OnConnection, begun, started
 
 APPROVED = approve()
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 HARD_TEXTS = ["заказ", "🍕" * 255, "'; DROP TABLE outbox; --", 'a\\b"c', "{a,b}", "NULL", " "]
-WAITERS = """
-SELECT count(*) FROM pg_locks
-WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())
-"""
 
 
 def state(
@@ -66,30 +65,35 @@ def received(order_id: str, *skus: str, version: int = 1) -> OrderToProcess:
     )
 
 
-def unit_of_work(database: Database) -> ProcessingUnitOfWork:
-    return ProcessingUnitOfWork(database, Wakeup(), Random(1))
+def orders_in(database: Database) -> PostgresDecidedOrders:
+    return PostgresDecidedOrders(database, Wakeup(), Random(1))
 
 
 @pytest.fixture
-def uow(database: Database) -> ProcessingUnitOfWork:
-    return unit_of_work(database)
+def shared(database: Database, connection: asyncpg.Connection) -> SharedPostgres:
+    return SharedPostgres(database, connection)
 
 
-async def save(uow: ProcessingUnitOfWork, *states: ProcessingState) -> set[OrderId]:
-    async with uow:
-        saved = await uow.states.save(states)
-        await uow.commit()
-    return saved
+async def record(database: Database, keys: Sequence[str], *states: ProcessingState) -> set[OrderId]:
+    decided = {key: Answer(state, None) for key, state in zip(keys, states, strict=True)}
+    return await orders_in(database).record(decided, [])
+
+
+_numbers = count()
+
+
+async def save(database: Database, *states: ProcessingState) -> set[OrderId]:
+    """Each by an event of its own, so that the states alone matter."""
+    return await record(database, [f"event-{next(_numbers)}" for _ in states], *states)
 
 
 async def find(database: Database, *order_ids: str) -> dict[str, ProcessingState]:
-    states = await PostgresDecidedOrders(database).find([OrderId(order_id) for order_id in order_ids])
+    states = await orders_in(database).find([OrderId(order_id) for order_id in order_ids])
     return {str(order_id): state for order_id, state in states.items()}
 
 
 async def process(database: Database, *items: OrderToProcess) -> list[Any]:
-    policy = RulesetPolicy(Ruleset(), Random(1))
-    return await process_orders(items, policy, PostgresDecidedOrders(database), unit_of_work(database))
+    return await process_orders(items, RulesetPolicy(Ruleset(), Random(1)), orders_in(database))
 
 
 async def answers(connection: asyncpg.Connection) -> list[dict[str, Any]]:
@@ -99,19 +103,19 @@ async def answers(connection: asyncpg.Connection) -> list[dict[str, Any]]:
     ]
 
 
-async def test_states_are_found_as_they_were_saved(uow: ProcessingUnitOfWork, database: Database) -> None:
+async def test_states_are_found_as_they_were_saved(database: Database) -> None:
     done, failed = state("a", 3, attempt_count=2, last_error="slept"), state("b", decision=reject("why"))
 
-    assert await save(uow, done, failed) == {"a", "b"}
+    assert await save(database, done, failed) == {"a", "b"}
     assert await find(database, "a", "b", "c") == {"a": done, "b": failed}
     assert await find(database) == {}
 
 
 async def test_a_state_is_a_row_that_its_users_can_query(
-    uow: ProcessingUnitOfWork, connection: asyncpg.Connection
+    database: Database, connection: asyncpg.Connection
 ) -> None:
     await save(
-        uow,
+        database,
         state("a", 3, attempt_count=2, last_error="slept"),
         state("b", decision=reject("why"), last_error="why"),
     )
@@ -137,10 +141,9 @@ async def test_how_an_order_was_decided_is_stored_with_the_decision(
         event=b'{"order_id": "a"}',
         received_at=asyncio.get_running_loop().time() - 60,
     )
-    policy = RulesetPolicy(Ruleset(), Random(1))
-    uow = ProcessingUnitOfWork(database, Wakeup(), Random(1), instance="p-1")
+    orders = PostgresDecidedOrders(database, Wakeup(), Random(1), instance="p-1")
 
-    await process_orders([item], policy, PostgresDecidedOrders(database), uow)
+    await process_orders([item], RulesetPolicy(Ruleset(), Random(1)), orders)
 
     row = await connection.fetchrow(f"SELECT {HOW}, decided_at - received_at AS took FROM processing_states")
     assert row is not None
@@ -150,55 +153,51 @@ async def test_how_an_order_was_decided_is_stored_with_the_decision(
 
 
 async def test_a_newer_decision_replaces_how_it_was_decided_too(
-    uow: ProcessingUnitOfWork, connection: asyncpg.Connection
+    database: Database, connection: asyncpg.Connection
 ) -> None:
     first = Decision("why", rule=1, sku="a", ruleset_version="v1")
-    await save(uow, replace(state(version=1, decision=first), event=b"1", received_at=0.0))
+    await save(database, replace(state(version=1, decision=first), event=b"1", received_at=0.0))
 
-    await save(uow, replace(state(version=2), event=b"2"))
+    await save(database, replace(state(version=2), event=b"2"))
 
     row = await connection.fetchrow(f"SELECT {HOW} FROM processing_states")
     assert row is not None and tuple(row) == (None, None, None, None, None, b"2")
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
-async def test_a_version_that_is_not_newer_changes_nothing(
-    uow: ProcessingUnitOfWork, database: Database, version: int
-) -> None:
+async def test_a_version_that_is_not_newer_changes_nothing(database: Database, version: int) -> None:
     stored = state(version=3, decision=reject("first"))
-    await save(uow, stored)
+    await save(database, stored)
 
-    assert await save(uow, state(version=version)) == set()
+    assert await save(database, state(version=version)) == set()
     assert await find(database, "o-1") == {"o-1": stored}
 
 
-async def test_a_newer_version_replaces_everything(uow: ProcessingUnitOfWork, database: Database) -> None:
-    await save(uow, state(version=1, decision=reject("first"), attempt_count=5, last_error="first"))
+async def test_a_newer_version_replaces_everything(database: Database) -> None:
+    await save(database, state(version=1, decision=reject("first"), attempt_count=5, last_error="first"))
 
-    assert await save(uow, state(version=2)) == {"o-1"}
+    assert await save(database, state(version=2)) == {"o-1"}
     assert await find(database, "o-1") == {"o-1": state(version=2)}
 
 
-async def test_nothing_to_save_is_nothing_saved(uow: ProcessingUnitOfWork) -> None:
-    assert await save(uow) == set()
+async def test_nothing_to_save_is_nothing_saved(database: Database) -> None:
+    assert await save(database) == set()
 
 
 @pytest.mark.parametrize("text", HARD_TEXTS)
-async def test_any_text_is_stored_as_it_is(uow: ProcessingUnitOfWork, database: Database, text: str) -> None:
+async def test_any_text_is_stored_as_it_is(database: Database, text: str) -> None:
     kept = state(text, decision=reject(text), last_error=text)
 
-    await save(uow, kept)
+    await save(database, kept)
 
     assert await find(database, text) == {text: kept}
 
 
 async def test_leaving_without_commit_rolls_everything_back(
-    uow: ProcessingUnitOfWork, database: Database, connection: asyncpg.Connection
+    shared: SharedPostgres, database: Database, connection: asyncpg.Connection
 ) -> None:
-    async with uow:
-        await uow.inbox.accept(["order.created:o-1:1"])
-        await uow.states.save([state()])
-        await uow.outbox.add([Answer(state(), None)])
+    async with begun(shared) as session:
+        assert await record(OnConnection(session.connection), ["order.created:o-1:1"], state()) == {"o-1"}
 
     assert await find(database, "o-1") == {}
     assert (
@@ -207,6 +206,18 @@ async def test_leaving_without_commit_rolls_everything_back(
         )
         == 0
     )
+
+
+async def test_what_cannot_be_stored_takes_the_whole_batch_with_it(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    too_long = state("b" + Random(0).randbytes(5000).hex())
+    with pytest.raises(asyncpg.ProgramLimitExceededError):
+        await record(database, ["k", "l"], state("a"), too_long)
+
+    assert await find(database, "a") == {}
+    assert await answers(connection) == []
+    assert await record(database, ["k"], state("a")) == {"a"}
 
 
 async def test_an_order_is_decided_stored_and_answered_at_once(
@@ -234,41 +245,42 @@ async def test_a_duplicate_is_answered_with_the_same_bytes_as_a_new_message(
 
 
 async def test_a_concurrent_duplicate_waits_for_the_first_and_then_changes_nothing(
-    uow: ProcessingUnitOfWork, database: Database, connection: asyncpg.Connection
+    shared: SharedPostgres, database: Database, connection: asyncpg.Connection
 ) -> None:
-    async def somebody_waits() -> bool:
-        return bool(await connection.fetchval(WAITERS))
-
-    async with uow:
-        await uow.inbox.accept([received("a").key])
-        await uow.states.save([state("a", decision=reject("first"))])
-        second = asyncio.create_task(process(database, received("a", "laptop")))
-        await eventually(somebody_waits)
-        await uow.commit()
+    first = state("a", decision=reject("first"))
+    async with begun(shared) as session:
+        await record(OnConnection(session.connection), [received("a").key], first)
+        second = await started(shared, process(database, received("a", "laptop")))
+        await session.commit()
 
     assert await second == [Processed.IGNORED]
-    assert await find(database, "a") == {"a": state("a", decision=reject("first"))}
-    assert await answers(connection) == []
+    assert await find(database, "a") == {"a": first}
+    assert [answer["fail_reason"] for answer in await answers(connection)] == ["first"]
 
 
 async def test_overlapping_batches_in_opposite_order_do_not_deadlock(
-    database: Database, connection: asyncpg.Connection
+    shared: SharedPostgres, database: Database
 ) -> None:
     """A third party holds the order in the middle until both batches have got as far as they can."""
-
-    async def waiting(count: int) -> bool:
-        return bool(await connection.fetchval(WAITERS) == count)
-
     states = [state(order_id) for order_id in "abc"]
-    third = unit_of_work(database)
-    async with third:
-        await third.states.save([state("b")])
-        upwards = asyncio.create_task(save(unit_of_work(database), *states))
-        await eventually(lambda: waiting(1))
-        downwards = asyncio.create_task(save(unit_of_work(database), *reversed(states)))
-        await eventually(lambda: waiting(2))
+    async with begun(shared) as third:
+        await save(OnConnection(third.connection), state("b"))
+        upwards = await started(shared, save(database, *states))
+        downwards = await started(shared, save(database, *reversed(states)))
 
     assert sorted([*await upwards, *await downwards]) == ["a", "b", "c"]
+
+
+async def test_all_keys_are_taken_before_the_first_state(
+    shared: SharedPostgres, database: Database, connection: asyncpg.Connection
+) -> None:
+    """Who waits for a key holds no state, whatever the order of the two: so there is no deadlock."""
+    async with begun(shared) as third:
+        await record(OnConnection(third.connection), ["z"], state("c"))
+        waiting = await started(shared, record(database, ["a", "z"], state("a"), state("b")))
+        assert await save(database, state("a", 7)) == {"a"}
+
+    assert await waiting == {"b"}
 
 
 async def test_many_concurrent_duplicates_are_decided_once(
@@ -291,13 +303,10 @@ async def test_many_concurrent_duplicates_are_decided_once(
 
 
 async def test_the_answer_continues_the_trace_of_the_question(
-    uow: ProcessingUnitOfWork, connection: asyncpg.Connection
+    database: Database, connection: asyncpg.Connection
 ) -> None:
-    async with uow:
-        await uow.outbox.add(
-            [Answer(state("a"), TRACEPARENT), Answer(state("b"), None), Answer(state("c"), "nonsense")]
-        )
-        await uow.commit()
+    decided = {"1": Answer(state("a"), TRACEPARENT), "2": Answer(state("b"), None)}
+    await orders_in(database).record(decided, [Answer(state("c"), "nonsense")])
 
     records = await connection.fetch("SELECT event_type, traceparent FROM outbox ORDER BY id")
 
@@ -307,21 +316,37 @@ async def test_the_answer_continues_the_trace_of_the_question(
     assert second.startswith("00-") and third.startswith("00-") and second != third
 
 
-async def test_only_a_commit_that_wrote_answers_wakes_the_relay(database: Database) -> None:
-    woken: list[str] = []
+async def test_only_a_commit_that_wrote_answers_wakes_the_relay(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    woken: list[int] = []
 
     class RecordingWakeup(Wakeup):
         def notify(self) -> None:
-            woken.append("relay")
+            woken.append(1)
 
-    uow = ProcessingUnitOfWork(database, RecordingWakeup(), Random(1))
-    await save(uow, state("a"))
-    assert woken == []
+    orders = PostgresDecidedOrders(database, RecordingWakeup(), Random(1))
+    answer = Answer(state("a"), None)
+    await orders.record({"k": answer}, [])
+    assert len(woken) == 1
+    await orders.record({"k": answer, "l": answer}, [])
+    assert len(woken) == 1
+    await orders.record({}, [answer])
+    assert len(woken) == 2
+    assert len(await answers(connection)) == 2
 
-    async with uow:
-        await uow.outbox.add([Answer(state("a"), None)])
-        await uow.commit()
-    assert woken == ["relay"]
+
+@pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
+async def test_no_order_of_a_batch_is_compared_with_every_other(dsn: str, plans: str) -> None:
+    """Joins that hash are off in our sessions, and a nested loop would be quadratic in the batch."""
+    session = await asyncpg.connect(dsn, server_settings=PLANS_BY_INDEX | {"plan_cache_mode": plans})
+    await session.execute(f"PREPARE record AS {RECORD}")
+    given = "'{k}', '{a}', '{1}', '{done}', '{NULL}', '{1}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}'"
+    explain = f"EXPLAIN EXECUTE record ({given}, '{{NULL}}', 'p', '{{\"{{}}\"}}', '{{NULL}}')"
+    plan = "\n".join(row[0] for row in await session.fetch(explain))
+    await session.close()
+
+    assert plan.count("hashed SubPlan") == 2 and "Nested Loop" not in plan and "Join" not in plan, plan
 
 
 @pytest.mark.parametrize("decision", [APPROVED, reject("Too fatty food 🍟")], ids=["success", "failure"])

@@ -11,9 +11,9 @@ from processor_service.application.rehearse import rehearse
 from processor_service.consumers.order_created import order_of
 from processor_service.domain.order import Item, Order, OrderId
 from processor_service.domain.rules import Rule, Ruleset
+from processor_service.infrastructure.decided_orders import PostgresDecidedOrders
 from processor_service.infrastructure.past_orders import BEFORE, NEWEST, PostgresPastOrders
 from processor_service.infrastructure.policies import RulesetPolicy
-from processor_service.infrastructure.unit_of_work import PostgresDecidedOrders, ProcessingUnitOfWork
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Database
 
@@ -38,8 +38,8 @@ def received(order_id: str, sku: str) -> OrderToProcess:
 
 async def decide(database: Database, *items: OrderToProcess) -> None:
     """In one transaction, so all at one moment."""
-    uow = ProcessingUnitOfWork(database, Wakeup(), Random(1))
-    await process_orders(items, RulesetPolicy(Ruleset(), Random(1)), PostgresDecidedOrders(database), uow)
+    orders = PostgresDecidedOrders(database, Wakeup(), Random(1))
+    await process_orders(items, RulesetPolicy(Ruleset(), Random(1)), orders)
 
 
 async def all_pages(past: PostgresPastOrders, limit: int) -> list[PastOrder]:

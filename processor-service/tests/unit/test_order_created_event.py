@@ -8,16 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor_service.application.ports import DecidedOrders, Policy, UnitOfWork
+from processor_service.application.ports import DecidedOrders, Policy
 from processor_service.consumers.order_created import OrderCreated, OrderCreatedHandler
 from processor_service.domain.order import Item, Order, OrderId
 from service_kit.errors import MalformedEvent
 
 
 def read(body: str | bytes) -> OrderCreated:
-    handler = OrderCreatedHandler(
-        cast("Policy", None), cast("DecidedOrders", None), cast("UnitOfWork", None), lambda _: None
-    )
+    handler = OrderCreatedHandler(cast("Policy", None), cast("DecidedOrders", None), lambda _: None)
     return handler.decode("order.created", body.encode() if isinstance(body, str) else body)
 
 

@@ -1,11 +1,10 @@
 """What the consumer is told of orders that could not be decided."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import cast
 
 import pytest
 
-from processor_service.application.ports import DecidedOrders, Policy, ProcessingState, UnitOfWork
+from processor_service.application.ports import Answer, DecidedOrders, Policy, ProcessingState
 from processor_service.consumers.order_created import OrderCreatedHandler
 from processor_service.domain.decision import Postponement, Verdict
 from processor_service.domain.order import Order, OrderId
@@ -15,6 +14,9 @@ from service_kit.consumer import Received, RetryLater
 class NothingDecided(DecidedOrders):
     async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, ProcessingState]:
         return {}
+
+    async def record(self, decided: Mapping[str, Answer], repeated: Sequence[Answer]) -> set[OrderId]:
+        raise AssertionError("there is nothing to record")
 
 
 class PutsOff(Policy):
@@ -32,8 +34,7 @@ async def test_an_order_that_is_put_off_is_retried_as_the_policy_said(
 ) -> None:
     told: list[str] = []
     policy = PutsOff(Postponement(reason="the bank sleeps", delay_seconds=delay_seconds, counts=counts))
-    no_transaction = cast("UnitOfWork", None)
-    handler = OrderCreatedHandler(policy, NothingDecided(), no_transaction, told.append)
+    handler = OrderCreatedHandler(policy, NothingDecided(), told.append)
     body = b'{"order_id": "o-1", "items": ["laptop"]}'
     event = handler.decode("order.created", body)
 

@@ -1,22 +1,17 @@
-"""Deciding and answering, on a unit of work in memory."""
+"""Deciding and answering, on a store in memory."""
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 import pytest
 
 from processor_service.application.ports import (
     Answer,
     DecidedOrders,
-    Inbox,
     OrderToProcess,
-    Outbox,
     Policy,
     ProcessingState,
-    States,
-    UnitOfWork,
 )
 from processor_service.application.process_orders import Processed, process_orders
 from processor_service.domain.decision import Decision, Postponement, Verdict, approve, reject
@@ -36,70 +31,32 @@ class Tables:
     answers: list[Answer] = field(default_factory=list)
 
 
-class StoreInMemory(UnitOfWork, DecidedOrders, Inbox, States, Outbox):
-    """Changes a copy of `tables`, which replaces them at the commit; the step `breaks_at` fails."""
+class StoreInMemory(DecidedOrders):
+    """Records in `tables`, or not at all while it is `broken`."""
 
-    def __init__(self, *states: ProcessingState, breaks_at: str = "") -> None:
+    def __init__(self, *states: ProcessingState, broken: bool = False) -> None:
         self.tables = Tables(states={state.order_id: state for state in states})
-        self.breaks_at = breaks_at
+        self.broken = broken
         self.transactions = 0
-        self._changed: Tables | None = None
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._changed is not None
-
-    async def __aenter__(self) -> Self:
-        assert not self.in_transaction
-        self.transactions += 1
-        self._changed = deepcopy(self.tables)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._changed = None
-
-    async def commit(self) -> None:
-        self.tables = self._step("commit")
-
-    @property
-    def inbox(self) -> Inbox:
-        return self
-
-    @property
-    def states(self) -> States:
-        return self
-
-    @property
-    def outbox(self) -> Outbox:
-        return self
 
     async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, ProcessingState]:
         return {id: self.tables.states[id] for id in order_ids if id in self.tables.states}
 
-    async def accept(self, keys: Collection[str]) -> set[str]:
-        tables = self._step("accept")
-        fresh = set(keys) - tables.keys
-        tables.keys |= fresh
-        return fresh
-
-    async def save(self, states: Collection[ProcessingState]) -> set[OrderId]:
-        stored = self._step("save").states
-        newer = {
-            state.order_id: state
-            for state in states
-            if state.order_id not in stored or stored[state.order_id].version < state.version
-        }
-        stored |= newer
-        return set(newer)
-
-    async def add(self, answers: Sequence[Answer]) -> None:
-        self._step("add").answers += answers
-
-    def _step(self, name: str) -> Tables:
-        assert self._changed is not None, "no transaction is running"
-        if name == self.breaks_at:
+    async def record(self, decided: Mapping[str, Answer], repeated: Sequence[Answer]) -> set[OrderId]:
+        self.transactions += 1
+        if self.broken:
             raise Broken
-        return self._changed
+        fresh = [answer for key, answer in decided.items() if key not in self.tables.keys]
+        newer = [answer for answer in fresh if self._is_newer(answer.state)]
+        saved = {answer.state.order_id: answer.state for answer in newer}
+        self.tables.keys |= decided.keys()
+        self.tables.states |= saved
+        self.tables.answers += [*newer, *repeated]
+        return set(saved)
+
+    def _is_newer(self, state: ProcessingState) -> bool:
+        stored = self.tables.states.get(state.order_id)
+        return stored is None or stored.version < state.version
 
 
 class ScriptedPolicy(Policy):
@@ -112,7 +69,6 @@ class ScriptedPolicy(Policy):
         self.meanwhile: Tables | None = None
 
     async def decide(self, orders: Sequence[Order]) -> Sequence[Verdict]:
-        assert not self.store.in_transaction, "deciding may take long, and must hold no transaction"
         self.asked += [order.order_id for order in orders]
         if self.meanwhile:
             self.store.tables = self.meanwhile
@@ -146,7 +102,7 @@ def state(order_id: str, version: int = 1, decision: Decision = APPROVED) -> Pro
 async def run(
     store: StoreInMemory, policy: ScriptedPolicy, *items: OrderToProcess
 ) -> list[Processed | Postponement]:
-    return await process_orders(items, policy, store, store)
+    return await process_orders(items, policy, store)
 
 
 async def test_an_order_is_decided_stored_and_answered() -> None:
@@ -245,7 +201,7 @@ async def test_a_postponed_order_keeps_its_key_free_and_does_not_affect_its_neig
     assert await run(store, policy, received("b", attempt=2)) == [Processed.DECIDED]
 
 
-async def test_without_anything_to_store_no_transaction_is_begun() -> None:
+async def test_without_anything_to_store_nothing_is_recorded() -> None:
     store = StoreInMemory()
 
     await run(store, ScriptedPolicy(store, a=Postponement(reason="later")), received("a"))
@@ -280,9 +236,17 @@ async def test_the_outcomes_come_in_the_order_of_the_events() -> None:
     assert outcomes == [later, Processed.IGNORED, Processed.DECIDED, Processed.REPEATED]
 
 
-@pytest.mark.parametrize("step", ["accept", "save", "add", "commit"])
-async def test_nothing_is_changed_when_a_step_fails(step: str) -> None:
-    store = StoreInMemory(state("a"), breaks_at=step)
+async def test_decisions_and_repeated_answers_are_recorded_at_once() -> None:
+    store = StoreInMemory(state("repeated"))
+
+    await run(store, ScriptedPolicy(store), received("repeated"), received("a"), received("b"))
+
+    assert store.transactions == 1
+    assert [answer.state.order_id for answer in store.tables.answers] == ["a", "b", "repeated"]
+
+
+async def test_who_asked_is_told_when_recording_fails() -> None:
+    store = StoreInMemory(state("a"), broken=True)
     before = deepcopy(store.tables)
 
     with pytest.raises(Broken):

@@ -45,6 +45,17 @@ class SharedDatabase(Protocol):
         """Commit, and lose the connection before the answer. Raises what the driver raises then."""
 
 
+class OnConnection(Database):
+    """For what takes a database and shall run in the transaction of a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        yield self._connection
+
+
 class Session:
     """A transaction that has begun on a connection of its own."""
 
