@@ -36,12 +36,12 @@ MUTATIONS = (
     ),
     Mutation(
         "rows are removed whatever the broker said",
-        5,
+        1,
         [Edit(_RELAY, "published=published.confirmed", "published=[row.id for row in claim.rows]")],
     ),
     Mutation(
         "a route without a queue counts as an attempt",
-        5,
+        1,
         [
             Edit(
                 _PUBLISH,
@@ -92,7 +92,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the key of a result whose order is unknown is stored",
-        0,
+        1,
         [
             Edit(
                 "order_service.application.apply_processed:apply_processed",
@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the outbox is read by id > last seen",
-        2,
+        0,
         [
             Edit(
                 _CLAIM,
@@ -131,7 +131,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no version guard on decisions",
-        375,
+        3,
         [
             Edit(
                 "simulation.database.processor_statements:_save",
@@ -150,7 +150,7 @@ MUTATIONS = (
     ),
     Mutation(
         "mandatory is off",
-        6,
+        13,
         [
             Edit(
                 "simulation.broker.server:BrokerServer._publish",
@@ -161,7 +161,7 @@ MUTATIONS = (
     ),
     Mutation(
         "intake looks first and inserts then",
-        1,
+        0,
         [
             Edit(
                 "order_service.infrastructure.intake:PostgresIntake.insert_new",
@@ -179,7 +179,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no reconciler",
-        35,
+        20,
         [
             Edit(
                 "order_service.infrastructure.reconciler:Reconciler.run_once",
@@ -190,7 +190,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a batch fails on its poison",
-        0,
+        10,
         [
             Edit(_WAVE, "if len(wave) > 1:", "if False:"),
             Edit(
@@ -213,7 +213,7 @@ MUTATIONS = (
     ),
     Mutation(
         "draining drops the batch in hand",
-        170,
+        28,
         [
             Edit(
                 _PROCESS,
@@ -226,7 +226,7 @@ MUTATIONS = (
     ),
     Mutation(
         "only the first delivery of a batch is acknowledged",
-        3,
+        0,
         [
             Edit(
                 "service_kit.sources:BrokerSource.settle",
@@ -237,7 +237,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one unit of work for two consumers",
-        3,
+        56,
         [
             Edit(_FLOW, "self.handler(),", "handler,"),
             Edit(_FLOW, "pace, outbox,", "handler = self.handler()\n    pace, outbox,"),
@@ -245,17 +245,17 @@ MUTATIONS = (
     ),
     Mutation(
         "a decision that was not stored is sent",
-        3,
+        24,
         [Edit(_RECORD, "if order_id is None or order_id in saved:", "if True:")],
     ),
     Mutation(
         "a duplicate of a decided order is not answered",
-        25,
+        20,
         [Edit(_DECIDE, "orders.record(decided, repeated)", "orders.record(decided, [])")],
     ),
     Mutation(
         "a retry is ended before it is stored again",
-        227,
+        119,
         [
             Edit(
                 "service_kit.postgres.failures:PostgresFailures.set_aside",
