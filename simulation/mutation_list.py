@@ -91,9 +91,9 @@ MUTATIONS = (
         0,
         [
             Edit(
-                "order_service.application.apply_processed:apply_processed",
-                "[result.key for result in known]",
-                "[result.key for result in results]",
+                "simulation.database.order_statements:orders_apply",
+                "sorted(key for _, _, (_, key, *_) in seen)",
+                "sorted(keys)",
             )
         ],
     ),
