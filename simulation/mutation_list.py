@@ -233,7 +233,7 @@ MUTATIONS = (
     ),
     Mutation(
         "one unit of work for two consumers",
-        3,
+        26,
         [
             Edit(_FLOW, "self.handler(),", "handler,"),
             Edit(_FLOW, "pace, outbox,", "handler = self.handler()\n    pace, outbox,"),

@@ -13,8 +13,6 @@ _PLACES = {
     "publish": ("publisher.sent", "after a batch was written to RabbitMQ, before any confirm"),
     "confirm": ("relay.confirmed", "after the confirms, before the rows leave the outbox"),
     "removal": ("relay.removed", "after the rows left the outbox, before that is committed"),
-    "handling": ("unit_of_work.uncommitted", "after a batch's effects were written, before their commit"),
-    "commit": ("unit_of_work.committed", "after the commit of a batch's effects"),
     "before-ack": ("consumer.handled", "after a batch was handled, before its acknowledgement"),
     "after-ack": ("consumer.acknowledged", "after a batch's acknowledgement was written"),
 }
@@ -51,5 +49,19 @@ def _fault(name: str, side: Side, point: str, when: str) -> Fault:
 
 FAULTS = [
     _fault("intake", "order", "intake.committed", "after orders were committed, before they are answered"),
+    _fault(
+        "cancelling",
+        "order",
+        "unit_of_work.uncommitted",
+        "after a cancellation was written, before its commit",
+    ),
+    _fault(
+        "handling",
+        "processor",
+        "unit_of_work.uncommitted",
+        "after a batch's effects were written, before their commit",
+    ),
+    _fault("commit", "order", "results.committed", "after the commit of a batch's effects"),
+    _fault("commit", "processor", "unit_of_work.committed", "after the commit of a batch's effects"),
     *(_fault(name, side, point, when) for name, (point, when) in _PLACES.items() for side in SIDES),
 ]

@@ -12,16 +12,15 @@ from service_kit.postgres.database import Database
 # other instead of deadlocking.
 #
 # All parts see the snapshot of the beginning. What others committed while we waited, the UPDATE finds out: it
-# looks at a row that was changed as it is now, and asks its conditions again. So they stand here and not in
-# Python: only a pending order moves, and only to a newer version. For that second look the rows to join with
-# have to be there already, hence MATERIALIZED: inlined, PostgreSQL would have to run the INSERT again, and
-# refuses to.
+# looks at a row that was changed as it is now, and asks its conditions again. So the guard stands here and not
+# in Python: only a pending order moves, and only to a newer version.
 #
 # Whether a key or an order is among others is asked by IN where that becomes a lookup by hash. A join would
-# compare each with each: our sessions have no other (`PLANS_BY_INDEX`).
+# compare each with each: our sessions have no other (`PLANS_BY_INDEX`). Hence MATERIALIZED: so it stays a
+# column, which is asked once, and is no condition of the UPDATE.
 #
-# The `|| ''` keeps the planner from the index of pending orders: whenever few were pending at the last ANALYZE
-# it would read the whole of it for each result; the more orders wait, the slower they would be finished.
+# The `|| ''` keeps the planner from the index of pending orders: if few were pending at the last ANALYZE it
+# would read the whole of it for each result, and the more orders wait, the slower they would be finished.
 APPLY = """
 WITH known AS (
     SELECT result.*
