@@ -12,8 +12,8 @@ from service_kit.postgres.database import Database
 # other instead of deadlocking.
 #
 # All parts see the snapshot of the beginning. What others committed while we waited, the UPDATE finds out: it
-# looks at a row that was changed as it is now, and asks its conditions again. So the guard stands here and not
-# in Python: only a pending order moves, and only to a newer version.
+# looks at a row that was changed as it is now, and asks its conditions again. So the guard stands here and
+# not in Python: only a pending order moves, and only to a newer version.
 #
 # Whether a key or an order is among others is asked by IN where that becomes a lookup by hash. A join would
 # compare each with each: our sessions have no other (`PLANS_BY_INDEX`). Hence MATERIALIZED: so it stays a
