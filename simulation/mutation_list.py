@@ -9,7 +9,6 @@ _WAVE = "service_kit.consumer:Consumer._handle_wave"
 _CLAIM = "simulation.database.kit_statements:outbox_claim"
 _DECIDE = "processor_service.application.process_orders:process_orders"
 _RECORD = "simulation.database.processor_statements:decisions_record"
-_FLOW = "service_kit.event_flow:EventFlow.background_services"
 
 MUTATIONS = (
     Mutation(
@@ -95,9 +94,9 @@ MUTATIONS = (
         1,
         [
             Edit(
-                "order_service.application.apply_processed:apply_processed",
-                "[result.key for result in known]",
-                "[result.key for result in results]",
+                "simulation.database.order_statements:orders_apply",
+                "sorted(key for _, _, (_, key, *_) in seen)",
+                "sorted(keys)",
             )
         ],
     ),
@@ -233,14 +232,6 @@ MUTATIONS = (
                 "await self._subscription.acknowledge(deliveries[-1])",
                 "await self._subscription.acknowledge(deliveries[0])",
             )
-        ],
-    ),
-    Mutation(
-        "one unit of work for two consumers",
-        56,
-        [
-            Edit(_FLOW, "self.handler(),", "handler,"),
-            Edit(_FLOW, "pace, outbox,", "handler = self.handler()\n    pace, outbox,"),
         ],
     ),
     Mutation(

@@ -21,6 +21,7 @@ from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
 from order_service.infrastructure.reader import PostgresReader
 from order_service.infrastructure.reconciler import Reconciler
+from order_service.infrastructure.results import PostgresResults
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.settings import OrderSettings
 from processor_service.consumers.order_created import ORDER_CREATED, OrderCreatedHandler
@@ -173,6 +174,7 @@ class OrderProcess(SimulatedProcess):
     ) -> Sequence[BackgroundService]:
         plan, metrics, wakeup = self.world.plan.tuning, _order_metrics(), Wakeup()
         orders = PostgresIntake(database, wakeup, metrics, instance=self.owner.name)
+        results = PostgresResults(database, instance=self.owner.name)
         self._reader = PostgresReader(database)
         self._lookups: GroupCommit[OrderId, OrderSummary | None] = GroupCommit(
             partial(get_orders, orders=self._reader)
@@ -190,7 +192,7 @@ class OrderProcess(SimulatedProcess):
         self._accepting = True
 
         def handler() -> OrderProcessedHandler:
-            return OrderProcessedHandler(unit_of_work(), metrics.observe_finished)
+            return OrderProcessedHandler(results, metrics.observe_finished)
 
         settings = OrderSettings(
             db_dsn="",

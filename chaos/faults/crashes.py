@@ -50,10 +50,10 @@ def _fault(name: str, side: Side, point: str, when: str) -> Fault:
 FAULTS = [
     _fault("intake", "order", "intake.committed", "after orders were committed, before they are answered"),
     _fault(
-        "handling",
+        "cancelling",
         "order",
         "unit_of_work.uncommitted",
-        "after a batch's effects were written, before their commit",
+        "after a cancellation was written, before its commit",
     ),
     _fault(
         "handling",
@@ -61,7 +61,7 @@ FAULTS = [
         "decided_orders.unrecorded",
         "after a batch was decided, before that is recorded",
     ),
-    _fault("commit", "order", "unit_of_work.committed", "after the commit of a batch's effects"),
+    _fault("commit", "order", "results.committed", "after the commit of a batch's effects"),
     _fault("commit", "processor", "decided_orders.recorded", "after the commit of a batch's decisions"),
     *(_fault(name, side, point, when) for name, (point, when) in _PLACES.items() for side in SIDES),
 ]

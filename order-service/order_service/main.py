@@ -41,6 +41,7 @@ from order_service.infrastructure.processor import HttpProcessor
 from order_service.infrastructure.reader import PostgresReader
 from order_service.infrastructure.reconcile_now import ReconcileNow
 from order_service.infrastructure.reconciler import Reconciler
+from order_service.infrastructure.results import PostgresResults
 from order_service.infrastructure.stuck import StuckOrders
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from order_service.infrastructure.webhook_cleaner import WebhookCleaner
@@ -105,6 +106,7 @@ async def order_service(
         WebhookSender(allow_private=settings.webhooks_allow_private) as sender,
     ):
         orders = PostgresIntake(database, wakeup, metrics, instance=instance)
+        results = PostgresResults(database, instance=instance)
         reader = PostgresReader(database)
         watch = OrderWatch(reader, random=random)
         webhooks, written = PostgresWebhooks(database), Wakeup()
@@ -136,7 +138,7 @@ async def order_service(
             return OrderUnitOfWork(database, wakeup, instance=instance)
 
         def handler() -> Handler[OrderProcessed]:
-            plain = OrderProcessedHandler(unit_of_work(), on_finished)
+            plain = OrderProcessedHandler(results, on_finished)
             if tracer is None:
                 return plain
             return TracedHandler(

@@ -6,7 +6,7 @@ from math import inf
 
 import asyncpg
 
-from order_service.infrastructure import intake, reader, unit_of_work
+from order_service.infrastructure import intake, reader, results, unit_of_work
 from simulation.database.kit_statements import moment, write_event
 from simulation.database.rows import Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
@@ -92,51 +92,49 @@ def _shown(values: Values) -> Values:
     return values | times
 
 
-@models(unit_of_work.LOCK, "deae79d4")
-def orders_lock(work: Work, tables: Tables, ids: Sequence[str]) -> Waiting:
-    rows = [row for id in sorted(set(ids)) if (row := tables.orders.rows.get(id)) and work.visible(row)]
-    locked: Records = []
-    for row in rows:
-        values = yield from work.lock(row)
-        if values is not None:
-            locked.append({"order_id": row.key})
-            yield 0.0
-    return locked
-
-
-@models(unit_of_work.FINISH, "fbfd60fa")
-def orders_finish(
+@models(results.APPLY, "376b98b1")
+def orders_apply(
     work: Work,
     tables: Tables,
+    keys: Sequence[str],
     ids: Sequence[str],
     statuses: Sequence[str],
     reasons: Sequence[str | None],
     versions: Sequence[int],
     instance: str | None,
 ) -> Waiting:
-    results = list(zip(ids, statuses, reasons, versions, strict=True))
-    found = [
-        (row, result)
-        for result in results
-        if (row := tables.orders.rows.get(result[0]))
-        and (values := work.visible(row))
-        and _may_finish(values, result[3])
+    given = sorted(zip(ids, keys, statuses, reasons, versions, strict=True), key=lambda result: result[0])
+    seen = [
+        (row, values, result)
+        for result in given
+        if (row := tables.orders.rows.get(result[0])) and (values := work.visible(row))
     ]
+    for row, _, _ in seen:
+        yield from work.lock(row)
+        yield 0.0
+    accepted = set[str]()
+    for key in sorted(key for _, _, (_, key, *_) in seen):
+        row = yield from work.insert_new(tables.inbox, key)
+        if row:
+            work.write(row, {"event_key": key, "processed_at": work.now})
+            accepted.add(key)
+            yield 0.0
     finished: Records = []
-    for row, (id, status, reason, version) in found:
-        values = yield from work.lock(row)
-        if values and _may_finish(values, version):
-            if status != "failed" and reason is not None:
-                raise asyncpg.CheckViolationError("orders_check")
-            change = {"status": str(status), "fail_reason": reason, "version": version}
-            work.write(
-                row,
-                values | change | {"updated_at": max(work.now, values["created_at"]), "applied_by": instance},
-            )
-            age = work.clock() - values["created_at"]
-            finished.append({"order_id": id, "status": str(status), "seconds": age})
-            yield from _log(work, tables, f"order.{status}", id, version, reason)
-    return finished
+    for row, snapshot, (id, key, status, reason, version) in seen:
+        values = work.visible(row)
+        if key not in accepted or not _may_finish(snapshot, version):
+            continue
+        if values is None or not _may_finish(values, version):
+            continue
+        if status != "failed" and reason is not None:
+            raise asyncpg.CheckViolationError("orders_check")
+        change = {"status": str(status), "fail_reason": reason, "version": version}
+        work.write(row, values | change | {"updated_at": work.now, "applied_by": instance})
+        age = work.clock() - values["created_at"]
+        finished.append({"order_id": id, "status": str(status), "seconds": age})
+        yield from _log(work, tables, f"order.{status}", id, version, reason)
+    known = {row.key for row, _, _ in seen}
+    return finished + [{"order_id": id, "status": None, "seconds": None} for id in ids if id not in known]
 
 
 def _may_finish(values: Values, version: int) -> bool:

@@ -4,7 +4,7 @@ A subclass names itself `Test…` and gives the fixture `shared`.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from random import Random
 from typing import Protocol
@@ -22,6 +22,7 @@ from order_service.infrastructure.intake import PostgresIntake
 from order_service.infrastructure.metrics import OrderMetrics
 from order_service.infrastructure.reader import PostgresReader
 from order_service.infrastructure.reconciler import Reconciler
+from order_service.infrastructure.results import PostgresResults
 from order_service.infrastructure.unit_of_work import OrderUnitOfWork
 from service_kit.errors import DatabaseUnavailable
 from service_kit.lifecycle import Wakeup
@@ -68,6 +69,10 @@ def intake_of(database: Database) -> PostgresIntake:
 
 def uow_of(shared: SharedOrders) -> OrderUnitOfWork:
     return OrderUnitOfWork(shared.database, Wakeup())
+
+
+def results_of(shared: SharedOrders) -> PostgresResults:
+    return PostgresResults(shared.database)
 
 
 class OrdersConformance:
@@ -117,7 +122,8 @@ class OrdersConformance:
             await here.insert_new(commands(an_order("a")))
             assert [*await here.find([OrderId("a")])] == ["a"]
             assert await find(shared, "a") == {}
-            assert await lock(shared, "a") == set()
+            unknown = await apply_processed([result("a")], results_of(shared))
+            assert unknown.outcomes == [Applied.UNKNOWN_ORDER]
             await one.commit()
         assert [*await find(shared, "a")] == ["a"]
 
@@ -156,18 +162,18 @@ class OrdersConformance:
 
     async def test_an_order_that_is_only_locked_is_a_duplicate_at_once(self, shared: SharedOrders) -> None:
         await create(shared, an_order("a"))
-        async with uow_of(shared) as uow:
-            await uow.orders.lock([OrderId("a")])
+        async with begun(shared) as one:
+            await lock(one.connection, "a")
             assert await create(shared, an_order("a")) == set()
 
     async def test_an_order_that_is_being_changed_is_a_duplicate_after_the_change(
         self, shared: SharedOrders
     ) -> None:
         await create(shared, an_order("a"))
-        async with uow_of(shared) as uow:
-            await uow.orders.finish([result("a")])
+        async with begun(shared) as one:
+            await finish_on(one.connection, result("a"))
             duplicate = await started(shared, create(shared, an_order("a")))
-            await uow.commit()
+            await one.commit()
             assert await duplicate == set()
 
     async def test_overlapping_batches_in_opposite_order_do_not_deadlock(self, shared: SharedOrders) -> None:
@@ -199,7 +205,7 @@ class OrdersConformance:
 
     async def test_a_result_moves_its_order(self, shared: SharedOrders) -> None:
         await create(shared, an_order("a"), an_order("b"))
-        applied = await apply_processed([result("a"), result("b", fail_reason="🍟")], uow_of(shared))
+        applied = await apply_processed([result("a"), result("b", fail_reason="🍟")], results_of(shared))
         assert applied.outcomes == [Applied.APPLIED, Applied.APPLIED]
         assert await stored(shared, "a") == (Status.DONE, 2, None)
         assert await stored(shared, "b") == (Status.FAILED, 2, "🍟")
@@ -207,9 +213,9 @@ class OrdersConformance:
     async def test_the_time_to_the_final_status_is_by_the_clock(self, shared: SharedOrders) -> None:
         """And not by the beginning of the transaction, which may have waited."""
         await create(shared, an_order("a"))
-        async with uow_of(shared) as uow:
+        async with begun(shared) as one:
             await shared.pass_time(3600)
-            [finished] = await uow.orders.finish([result("a")])
+            [finished] = await finish_on(one.connection, result("a"))
         assert 3600 <= finished.seconds < 7200
 
     @pytest.mark.parametrize("version", [0, 1])
@@ -234,31 +240,31 @@ class OrdersConformance:
         self, shared: SharedOrders
     ) -> None:
         await create(shared, an_order("a"))
-        await apply_processed([result()], uow_of(shared))
-        assert (await apply_processed([result()], uow_of(shared))).outcomes == [Applied.IGNORED]
+        await apply_processed([result()], results_of(shared))
+        assert (await apply_processed([result()], results_of(shared))).outcomes == [Applied.IGNORED]
         async with begun(shared) as session:
             await session.forget_all()
             await session.commit()
-        again = await apply_processed([result(fail_reason="again")], uow_of(shared))
+        again = await apply_processed([result(fail_reason="again")], results_of(shared))
         assert again.outcomes == [Applied.IGNORED]
         assert await stored(shared, "a") == (Status.DONE, 2, None)
 
     async def test_a_result_of_an_unknown_order_keeps_its_key_free(self, shared: SharedOrders) -> None:
         await create(shared, an_order("a"))
-        applied = await apply_processed([result("later"), result("a")], uow_of(shared))
+        applied = await apply_processed([result("later"), result("a")], results_of(shared))
         assert applied.outcomes == [Applied.UNKNOWN_ORDER, Applied.APPLIED]
         await create(shared, an_order("later"))
-        assert (await apply_processed([result("later")], uow_of(shared))).outcomes == [Applied.APPLIED]
+        assert (await apply_processed([result("later")], results_of(shared))).outcomes == [Applied.APPLIED]
 
     async def test_leaving_without_commit_rolls_everything_back(self, shared: SharedOrders) -> None:
         await create(shared, an_order("a"))
+        async with begun(shared) as one:
+            assert len(await finish_on(one.connection, result())) == 1
         async with uow_of(shared) as uow:
-            assert await uow.inbox.accept([result().key]) == {result().key}
-            assert len(await uow.orders.finish([result()])) == 1
             await uow.outbox.add(commands(an_order("a")))
         assert await stored(shared, "a") == (Status.PENDING, 1, None)
         assert await told_of(shared) == ["a"]
-        assert (await apply_processed([result()], uow_of(shared))).outcomes == [Applied.APPLIED]
+        assert (await apply_processed([result()], results_of(shared))).outcomes == [Applied.APPLIED]
 
     async def test_a_result_that_cannot_be_is_refused_by_the_database_itself(
         self, shared: SharedOrders
@@ -275,29 +281,49 @@ class OrdersConformance:
         self, shared: SharedOrders
     ) -> None:
         await create(shared, an_order("a"))
-        async with uow_of(shared) as uow:
-            await uow.orders.lock([OrderId("a")])
-            await uow.inbox.accept([result().key])
-            await uow.orders.finish([result()])
-            second = await started(shared, apply_processed([result()], uow_of(shared)))
-            await uow.commit()
+        async with begun(shared) as one:
+            await finish_on(one.connection, result())
+            second = await started(shared, apply_processed([result()], results_of(shared)))
+            await one.commit()
         assert (await second).outcomes == [Applied.IGNORED]
         assert await stored(shared, "a") == (Status.DONE, 2, None)
 
-    async def test_a_result_that_waited_looks_again_at_the_version(self, shared: SharedOrders) -> None:
-        """Past the lock and the inbox, to the statement itself."""
+    async def test_a_key_that_another_is_accepting_is_waited_for_and_changes_nothing_after_its_commit(
+        self, shared: SharedOrders
+    ) -> None:
+        await create(shared, an_order("a"), an_order("b"))
+        async with begun(shared) as one:
+            await one.accept(result("a").key)
+            second = await started(shared, apply_processed([result("b"), result("a")], results_of(shared)))
+            await one.commit()
+        assert (await second).outcomes == [Applied.APPLIED, Applied.IGNORED]
+        assert await stored(shared, "a") == (Status.PENDING, 1, None)
+
+    async def test_a_key_that_another_is_accepting_is_waited_for_and_applied_after_its_rollback(
+        self, shared: SharedOrders
+    ) -> None:
         await create(shared, an_order("a"))
-        async with uow_of(shared) as uow:
-            await uow.orders.finish([result(version=3, fail_reason="newer")])
+        async with begun(shared) as one:
+            await one.accept(result().key)
+            second = await started(shared, apply_processed([result()], results_of(shared)))
+            await one.rollback()
+            assert (await second).outcomes == [Applied.APPLIED]
+        assert await stored(shared, "a") == (Status.DONE, 2, None)
+
+    async def test_a_result_that_waited_looks_again_at_the_version(self, shared: SharedOrders) -> None:
+        """Past lock and inbox, to the condition of the UPDATE."""
+        await create(shared, an_order("a"))
+        async with begun(shared) as one:
+            await finish_on(one.connection, result(version=3, fail_reason="newer"))
             older = await started(shared, finish(shared, result(version=2)))
-            await uow.commit()
+            await one.commit()
         assert await older == []
         assert await stored(shared, "a") == (Status.FAILED, 3, "newer")
 
     async def test_a_result_that_waited_is_applied_after_a_rollback(self, shared: SharedOrders) -> None:
         await create(shared, an_order("a"))
-        async with uow_of(shared) as uow:
-            await uow.orders.finish([result(version=3, fail_reason="newer")])
+        async with begun(shared) as one:
+            await finish_on(one.connection, result(version=3, fail_reason="newer"))
             older = await started(shared, finish(shared, result(version=2)))
         assert [order.order_id for order in await older] == ["a"]
         assert await stored(shared, "a") == (Status.DONE, 2, None)
@@ -319,12 +345,12 @@ class OrdersConformance:
         both_hold_one = asyncio.Barrier(2)
 
         async def lock_and_finish(first: str, second: str) -> None:
-            async with uow_of(shared) as uow:
-                await uow.orders.lock([OrderId(first)])
+            async with begun(shared) as session:
+                await lock(session.connection, first)
                 await both_hold_one.wait()
-                await uow.orders.lock([OrderId(second)])
-                await uow.orders.finish([result(first), result(second)])
-                await uow.commit()
+                await lock(session.connection, second)
+                await finish_on(session.connection, result(first), result(second))
+                await session.commit()
 
         outcomes = await asyncio.gather(
             lock_and_finish("a", "b"), lock_and_finish("b", "a"), return_exceptions=True
@@ -334,21 +360,27 @@ class OrdersConformance:
         assert isinstance(victim.__cause__, asyncpg.DeadlockDetectedError)
         assert await stored(shared, "a") == await stored(shared, "b") == (Status.DONE, 2, None)
 
-    async def test_orders_locked_in_one_statement_do_not_deadlock(self, shared: SharedOrders) -> None:
+    async def test_overlapping_batches_of_results_in_opposite_order_do_not_deadlock(
+        self, shared: SharedOrders
+    ) -> None:
         """A third party holds the order in the middle until both have got as far as they can."""
         await create(shared, *(an_order(order_id) for order_id in "abc"))
-        async with uow_of(shared) as third:
-            await third.orders.lock([OrderId("b")])
-            upwards = await started(shared, lock(shared, "a", "b", "c"))
-            downwards = await started(shared, lock(shared, "c", "b", "a"))
-        assert await upwards == await downwards == {"a", "b", "c"}
+        of_version_2 = [result(order_id) for order_id in "abc"]
+        of_version_3 = [result(order_id, version=3) for order_id in "cba"]
+        async with begun(shared) as third:
+            await lock(third.connection, "b")
+            upwards = await started(shared, finish(shared, *of_version_2))
+            downwards = await started(shared, finish(shared, *of_version_3))
+            await third.commit()
+        both = [*await upwards, *await downwards]
+        assert sorted(order.order_id for order in both) == ["a", "b", "c"]
 
-    async def test_two_units_of_work_apply_each_of_many_duplicates_once(self, shared: SharedOrders) -> None:
+    async def test_two_processes_apply_each_of_many_duplicates_once(self, shared: SharedOrders) -> None:
         order_ids = [f"o-{number:02}" for number in range(60)]
         await create(shared, *map(an_order, order_ids))
         results = [result(order_id) for order_id in order_ids]
         both = await asyncio.gather(
-            apply_processed(results, uow_of(shared)), apply_processed(results[::-1], uow_of(shared))
+            apply_processed(results, results_of(shared)), apply_processed(results[::-1], results_of(shared))
         )
         assert sorted(order.order_id for applied in both for order in applied.finished) == order_ids
 
@@ -403,7 +435,7 @@ class OrdersConformance:
         await create(shared, an_order("a"))
         await cancel(shared, "a")
         late = result(version=version, fail_reason="late")
-        assert (await apply_processed([late], uow_of(shared))).outcomes == [Applied.IGNORED]
+        assert (await apply_processed([late], results_of(shared))).outcomes == [Applied.IGNORED]
         assert await stored(shared, "a") == (Status.CANCELLED, 2, None)
 
     async def test_a_cancelled_order_is_never_overdue(self, shared: SharedOrders) -> None:
@@ -416,10 +448,10 @@ class OrdersConformance:
         self, shared: SharedOrders
     ) -> None:
         await create(shared, an_order("a"))
-        async with uow_of(shared) as uow:
-            await uow.orders.finish([result()])
+        async with begun(shared) as one:
+            await finish_on(one.connection, result())
             cancelling = await started(shared, cancel(shared, "a"))
-            await uow.commit()
+            await one.commit()
         outcome = await cancelling
         assert outcome and outcome.cancellation is Cancellation.TOO_LATE
         assert outcome.order.status is Status.DONE
@@ -427,8 +459,8 @@ class OrdersConformance:
 
     async def test_cancelling_wins_over_a_decision_that_is_rolled_back(self, shared: SharedOrders) -> None:
         await create(shared, an_order("a"))
-        async with uow_of(shared) as uow:
-            await uow.orders.finish([result()])
+        async with begun(shared) as one:
+            await finish_on(one.connection, result())
             cancelling = await started(shared, cancel(shared, "a"))
         outcome = await cancelling
         assert outcome and outcome.cancellation is Cancellation.CANCELLED
@@ -440,9 +472,9 @@ class OrdersConformance:
         await create(shared, an_order("a"))
         async with uow_of(shared) as uow:
             assert await uow.orders.cancel(OrderId("a"), None)
-            deciding = await started(shared, finish(shared, result(version=9)))
+            deciding = await started(shared, apply_processed([result(version=9)], results_of(shared)))
             await uow.commit()
-        assert await deciding == []
+        assert (await deciding).outcomes == [Applied.IGNORED]
         assert await stored(shared, "a") == (Status.CANCELLED, 2, None)
 
     async def test_a_cancellation_that_is_rolled_back_leaves_nothing(self, shared: SharedOrders) -> None:
@@ -485,8 +517,8 @@ class OrdersConformance:
         async with begun(shared) as one:
             await insert(one.connection, an_order("b"))
             await one.rollback()
-        async with uow_of(shared) as uow:
-            await uow.orders.finish([result()])
+        async with begun(shared) as one:
+            await finish_on(one.connection, result())
         async with uow_of(shared) as uow:
             await uow.orders.cancel(OrderId("a"), None)
         assert await shared.logged() == [("order.created", "a", 1, None)]
@@ -544,9 +576,9 @@ class OrdersConformance:
         self, shared: SharedOrders
     ) -> None:
         await orders_of_10_20_and_30_minutes(shared)
-        async with uow_of(shared) as uow:
-            await uow.orders.lock([OrderId("20 min")])
-            await uow.orders.finish([result("30 min")])
+        async with begun(shared) as one:
+            await lock(one.connection, "20 min")
+            await finish_on(one.connection, result("30 min"))
             assert await take_overdue(shared) == ["10 min"]
         assert await take_overdue(shared) == ["20 min", "30 min"]
 
@@ -598,16 +630,18 @@ async def stored(shared: SharedOrders, order_id: str) -> tuple[Status, int, str 
     return order.status, order.version, order.fail_reason
 
 
-async def finish(shared: SharedOrders, *results: ProcessedOrder) -> list[Finished]:
-    async with uow_of(shared) as uow:
-        finished = await uow.orders.finish(results)
-        await uow.commit()
-    return list(finished)
+async def finish(shared: SharedOrders, *results: ProcessedOrder) -> Sequence[Finished]:
+    return (await results_of(shared).apply(results)).finished
 
 
-async def lock(shared: SharedOrders, *order_ids: str) -> set[OrderId]:
-    async with uow_of(shared) as uow:
-        return await uow.orders.lock([OrderId(order_id) for order_id in order_ids])
+async def finish_on(connection: Connection, *results: ProcessedOrder) -> Sequence[Finished]:
+    """In the transaction of `connection`."""
+    return (await PostgresResults(OnConnection(connection)).apply(results)).finished
+
+
+async def lock(connection: Connection, order_id: str) -> None:
+    """By a result that is too old to change anything."""
+    assert await finish_on(connection, result(order_id, version=0)) == []
 
 
 async def take_overdue(

@@ -110,22 +110,26 @@ class Finished:
     seconds: float
 
 
-class Inbox(Protocol):
-    async def accept(self, keys: Collection[str]) -> set[str]:
-        """Remember `keys` with this transaction; return those not seen before."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What results came to: the orders that became final, and the ids of which there is no order."""
+
+    finished: Sequence[Finished]
+    unknown: Collection[OrderId]
+
+
+class OrderResults(Protocol):
+    async def apply(self, results: Sequence[ProcessedOrder]) -> Effect:
+        """Accept the keys that were not seen before, and move their orders; no two of `results` are of one.
+
+        All in one transaction, whoever else changes these orders meanwhile: an order moves only when it is
+        pending, and older than its result. The key of a result whose order is unknown is not accepted.
+        """
         ...
 
 
 class Orders(Protocol):
     """Orders within a transaction."""
-
-    async def lock(self, order_ids: Collection[OrderId]) -> set[OrderId]:
-        """Keep others from changing these orders until the transaction ends; return those that exist."""
-        ...
-
-    async def finish(self, results: Collection[ProcessedOrder]) -> Sequence[Finished]:
-        """Move each order that is pending, and older than its result, to the result; return those moved."""
-        ...
 
     async def cancel(self, order_id: OrderId, reason: str | None) -> OrderSummary | None:
         """Cancel the order if it is pending, and return it as it is then; None when it is not."""
@@ -149,9 +153,6 @@ class Outbox(Protocol):
 
 class UnitOfWork(Protocol):
     """A transaction: rolled back unless committed. Each `async with` starts a new one."""
-
-    @property
-    def inbox(self) -> Inbox: ...
 
     @property
     def orders(self) -> Orders: ...

@@ -6,7 +6,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from order_service.application.apply_processed import Applied, apply_processed
-from order_service.application.ports import Finished, OrderIntake, ProcessedOrder, UnitOfWork
+from order_service.application.ports import Finished, OrderIntake, OrderResults, ProcessedOrder
 from order_service.domain.order import Order, OrderId, Status
 from service_kit.consumer import Handled, Outcome, Received, RetryLater
 from service_kit.event_schema import EventText, EventVersion, StorableText, decode_event, event_decoder
@@ -48,15 +48,15 @@ _decoder = event_decoder(OrderProcessed)
 class OrderProcessedHandler:
     """Implements Handler: results become the orders' final states; `on_finished` sees each committed one."""
 
-    def __init__(self, uow: UnitOfWork, on_finished: Callable[[Finished], None]) -> None:
-        self._uow = uow
+    def __init__(self, orders: OrderResults, on_finished: Callable[[Finished], None]) -> None:
+        self._orders = orders
         self._on_finished = on_finished
 
     def decode(self, event_type: str, body: bytes) -> OrderProcessed:
         return decode_event(_decoder, body)
 
     async def handle(self, events: Sequence[Received[OrderProcessed]]) -> Sequence[Outcome]:
-        applied = await apply_processed([received.event.result() for received in events], self._uow)
+        applied = await apply_processed([received.event.result() for received in events], self._orders)
         for order in applied.finished:
             self._on_finished(order)
         return [_outcome(outcome) for outcome in applied.outcomes]

@@ -13,7 +13,7 @@ PAGE_ROWS_MAX = 101
 
 SUMMARIES = f"SELECT {SUMMARY_COLUMNS} FROM orders WHERE order_id = ANY ($1::text[])"
 
-# The `|| ''` keeps the planner from the index of final orders, as in FINISH.
+# The `|| ''` keeps the planner from the index of final orders, as in APPLY.
 FINAL = f"{SUMMARIES} AND status || '' <> 'pending'"
 
 PLACE = "SELECT created_at, order_id FROM orders WHERE order_id = $1"

@@ -29,7 +29,7 @@ WHERE order_id = ANY (ARRAY(
 RETURNING {COLUMNS}
 """
 
-# Found by their ids, as in FINISH: never by reading all that are pending.
+# Found by their ids, as in APPLY: never by reading all that are pending.
 TAKE_NAMED = _TAKE.format(which="order_id = ANY ($1::text[]) AND status || '' = 'pending'")
 
 TAKE_OLDEST = _TAKE.format(which="status = 'pending' AND created_at <= now() - $1 * interval '1 s'")

@@ -1,43 +1,18 @@
-"""A transaction over orders, inbox and outbox."""
+"""A transaction over orders and outbox."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from order_service.application.ports import CreateOrder, Finished, ProcessedOrder
-from order_service.domain.order import Order, OrderId, OrderSummary, Status
+from order_service.application.ports import CreateOrder
+from order_service.domain.order import Order, OrderId, OrderSummary
 from order_service.infrastructure.events import order_cancelled, order_created
 from order_service.infrastructure.rows import COLUMNS, SUMMARY_COLUMNS, to_order, to_summary
 from service_kit.lifecycle import Wakeup
 from service_kit.outbox import OutboxEvent
 from service_kit.postgres.database import Connection, Database
-from service_kit.postgres.inbox import PostgresInbox
 from service_kit.postgres.outbox import add_to_outbox
 from service_kit.postgres.unit_of_work import PostgresUnitOfWork
 
-# Sorted: concurrent batches lock in one order, so they wait for each other instead of deadlocking.
-LOCK = "SELECT order_id FROM orders WHERE order_id = ANY ($1::text[]) ORDER BY order_id FOR NO KEY UPDATE"
-
-# The guard stands here and not in Python alone: only a pending order moves, and only to a newer version. The
-# `|| ''` keeps the planner from the index of pending orders: whenever few were pending at the last ANALYZE it
-# would read the whole of it for each result, and the more orders wait, the slower they would be finished.
-FINISH = """
-WITH finished AS (
-    UPDATE orders
-    SET status = result.status, fail_reason = result.fail_reason, version = result.version,
-        updated_at = now(), applied_by = $5
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
-        AS result (order_id, status, fail_reason, version)
-    WHERE orders.order_id = result.order_id AND orders.status || '' = 'pending'
-      AND orders.version < result.version
-    RETURNING orders.order_id, orders.status, orders.version, orders.fail_reason,
-        extract(epoch FROM clock_timestamp() - orders.created_at)::float8 AS seconds
-), logged AS (
-    INSERT INTO order_log (type, order_id, version, reason)
-    SELECT 'order.' || status, order_id, version, fail_reason FROM finished
-)
-SELECT order_id, status, seconds FROM finished
-"""
-
-# The same guard from the other side: of this and FINISH the second waits for the first, and moves nothing.
+# The same guard as in APPLY of `results.py`: of the two the second waits for the first, and moves nothing.
 # now() is when our transaction began, which may be before that of the order did.
 CANCEL = f"""
 WITH cancelled AS (
@@ -74,7 +49,6 @@ RETURNING {COLUMNS}
 class OrderUnitOfWork(PostgresUnitOfWork):
     """Implements UnitOfWork; `wakeup` tells the relay of this process, `instance`, of commits with events."""
 
-    inbox: PostgresInbox
     orders: "PostgresOrders"
     outbox: "PostgresOrderOutbox"
 
@@ -84,7 +58,6 @@ class OrderUnitOfWork(PostgresUnitOfWork):
         self._instance = instance
 
     def begin(self, connection: Connection) -> None:
-        self.inbox = PostgresInbox(connection)
         self.orders = PostgresOrders(connection, self._instance)
         self.outbox = PostgresOrderOutbox(connection)
 
@@ -100,23 +73,6 @@ class PostgresOrders:
     def __init__(self, connection: Connection, instance: str | None) -> None:
         self._connection = connection
         self._instance = instance
-
-    async def lock(self, order_ids: Collection[OrderId]) -> set[OrderId]:
-        return {record["order_id"] for record in await self._connection.fetch(LOCK, list(order_ids))}
-
-    async def finish(self, results: Collection[ProcessedOrder]) -> Sequence[Finished]:
-        records = await self._connection.fetch(
-            FINISH,
-            [result.order_id for result in results],
-            [result.status for result in results],
-            [result.fail_reason for result in results],
-            [result.version for result in results],
-            self._instance,
-        )
-        return [
-            Finished(order_id=record["order_id"], status=Status(record["status"]), seconds=record["seconds"])
-            for record in records
-        ]
 
     async def cancel(self, order_id: OrderId, reason: str | None) -> OrderSummary | None:
         record = await self._connection.fetchrow(CANCEL, order_id, reason, self._instance)

@@ -1,6 +1,6 @@
-"""Applying what the processor decided, and telling of pending orders again, on a unit of work in memory."""
+"""Applying what the processor decided, and telling of pending orders again, on orders in memory."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -11,8 +11,9 @@ import pytest
 from order_service.application.apply_processed import Applied, AppliedResults, apply_processed
 from order_service.application.ports import (
     CreateOrder,
+    Effect,
     Finished,
-    Inbox,
+    OrderResults,
     Orders,
     Outbox,
     ProcessedOrder,
@@ -27,35 +28,55 @@ class Broken(Exception):
 
 
 @dataclass
-class Tables:
-    orders: dict[OrderId, Order] = field(default_factory=dict)
+class ResultsInMemory(OrderResults):
+    orders: dict[OrderId, Order]
     keys: set[str] = field(default_factory=set)
-    events: list[CreateOrder] = field(default_factory=list)
+    broken: bool = False
+
+    async def apply(self, results: Sequence[ProcessedOrder]) -> Effect:
+        if self.broken:
+            raise Broken
+        known = [result for result in results if result.order_id in self.orders]
+        moving = [result for result in known if result.key not in self.keys and self._may_move(result)]
+        self.keys |= {result.key for result in known}
+        for result in moving:
+            self.orders[result.order_id] = replace(
+                self.orders[result.order_id],
+                status=result.status,
+                version=result.version,
+                fail_reason=result.fail_reason,
+            )
+        return Effect(
+            finished=[
+                Finished(order_id=result.order_id, status=result.status, seconds=0.5) for result in moving
+            ],
+            unknown={result.order_id for result in results} - self.orders.keys(),
+        )
+
+    def _may_move(self, result: ProcessedOrder) -> bool:
+        order = self.orders[result.order_id]
+        return order.status is Status.PENDING and order.version < result.version
 
 
-class UnitOfWorkInMemory(UnitOfWork, Inbox, Orders, Outbox):
-    """Changes a copy of `tables`, which replaces them at the commit; the step `breaks_at` fails."""
+class UnitOfWorkInMemory(UnitOfWork, Orders, Outbox):
+    """Events are written at the commit; the step `breaks_at` fails."""
 
-    def __init__(self, *orders: Order, overdue: Sequence[Order] = (), breaks_at: str = "") -> None:
-        self.tables = Tables(orders={order.order_id: order for order in orders})
+    def __init__(self, overdue: Sequence[Order], breaks_at: str = "") -> None:
+        self.events: list[CreateOrder] = []
         self.overdue = overdue
         self.breaks_at = breaks_at
-        self._changed: Tables | None = None
+        self._added: list[CreateOrder] | None = None
 
     async def __aenter__(self) -> Self:
-        assert self._changed is None, "a transaction is running"
-        self._changed = deepcopy(self.tables)
+        assert self._added is None, "a transaction is running"
+        self._added = []
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._changed = None
+        self._added = None
 
     async def commit(self) -> None:
-        self.tables = self._step("commit")
-
-    @property
-    def inbox(self) -> Inbox:
-        return self
+        self.events += self._step("commit")
 
     @property
     def orders(self) -> Orders:
@@ -65,32 +86,6 @@ class UnitOfWorkInMemory(UnitOfWork, Inbox, Orders, Outbox):
     def outbox(self) -> Outbox:
         return self
 
-    async def lock(self, order_ids: Collection[OrderId]) -> set[OrderId]:
-        return set(order_ids) & self._step("lock").orders.keys()
-
-    async def accept(self, keys: Collection[str]) -> set[str]:
-        tables = self._step("accept")
-        fresh = set(keys) - tables.keys
-        tables.keys |= fresh
-        return fresh
-
-    async def finish(self, results: Collection[ProcessedOrder]) -> Sequence[Finished]:
-        orders = self._step("finish").orders
-        moving = [
-            result
-            for result in results
-            if orders[result.order_id].status is Status.PENDING
-            and orders[result.order_id].version < result.version
-        ]
-        for result in moving:
-            orders[result.order_id] = replace(
-                orders[result.order_id],
-                status=result.status,
-                version=result.version,
-                fail_reason=result.fail_reason,
-            )
-        return [Finished(order_id=result.order_id, status=result.status, seconds=0.5) for result in moving]
-
     async def cancel(self, order_id: OrderId, reason: str | None) -> OrderSummary | None:
         raise NotImplementedError
 
@@ -99,16 +94,20 @@ class UnitOfWorkInMemory(UnitOfWork, Inbox, Orders, Outbox):
         return self.overdue[:limit]
 
     async def add(self, commands: Sequence[CreateOrder]) -> None:
-        self._step("add").events += commands
+        self._step("add").extend(commands)
 
     async def add_cancelled(self, order: OrderSummary, traceparent: str) -> None:
         raise NotImplementedError
 
-    def _step(self, name: str) -> Tables:
-        assert self._changed is not None, "no transaction is running"
+    def _step(self, name: str) -> list[CreateOrder]:
+        assert self._added is not None, "no transaction is running"
         if name == self.breaks_at:
             raise Broken
-        return self._changed
+        return self._added
+
+
+def results_for(*orders: Order) -> ResultsInMemory:
+    return ResultsInMemory({order.order_id: order for order in orders})
 
 
 def pending(order_id: str = "o-1") -> Order:
@@ -126,9 +125,9 @@ def result(order_id: str = "o-1", version: int = 2, fail_reason: str | None = No
 
 
 async def test_a_result_moves_its_order() -> None:
-    uow = UnitOfWorkInMemory(pending("a"), pending("b"))
+    results = results_for(pending("a"), pending("b"))
 
-    applied = await apply_processed([result("a"), result("b", fail_reason="Too fatty food")], uow)
+    applied = await apply_processed([result("a"), result("b", fail_reason="Too fatty food")], results)
 
     assert applied == AppliedResults(
         [Applied.APPLIED, Applied.APPLIED],
@@ -137,66 +136,62 @@ async def test_a_result_moves_its_order() -> None:
             Finished(order_id=OrderId("b"), status=Status.FAILED, seconds=0.5),
         ],
     )
-    assert uow.tables.orders == {
+    assert results.orders == {
         "a": replace(pending("a"), status=Status.DONE, version=2),
         "b": replace(pending("b"), status=Status.FAILED, version=2, fail_reason="Too fatty food"),
     }
 
 
 async def test_a_duplicate_result_changes_nothing() -> None:
-    uow = UnitOfWorkInMemory(pending())
-    await apply_processed([result()], uow)
-    once = deepcopy(uow.tables)
+    results = results_for(pending())
+    await apply_processed([result()], results)
+    once = deepcopy(results)
 
-    assert await apply_processed([result()], uow) == AppliedResults([Applied.IGNORED], [])
-    assert uow.tables == once
+    assert await apply_processed([result()], results) == AppliedResults([Applied.IGNORED], [])
+    assert results == once
 
 
 async def test_a_result_whose_key_was_accepted_is_not_applied_even_to_a_pending_order() -> None:
-    uow = UnitOfWorkInMemory(pending())
-    uow.tables.keys = {result().key}
+    results = results_for(pending())
+    results.keys = {result().key}
 
-    assert (await apply_processed([result()], uow)).outcomes == [Applied.IGNORED]
-    assert uow.tables.orders == {"o-1": pending()}
+    assert (await apply_processed([result()], results)).outcomes == [Applied.IGNORED]
+    assert results.orders == {"o-1": pending()}
 
 
 async def test_a_result_that_is_not_newer_than_its_order_is_ignored() -> None:
     order = replace(pending(), version=3)
-    uow = UnitOfWorkInMemory(order)
+    results = results_for(order)
 
-    assert (await apply_processed([result(version=3)], uow)).outcomes == [Applied.IGNORED]
-    assert (await apply_processed([result(version=2)], uow)).outcomes == [Applied.IGNORED]
-    assert uow.tables.orders == {"o-1": order}
+    assert (await apply_processed([result(version=3)], results)).outcomes == [Applied.IGNORED]
+    assert (await apply_processed([result(version=2)], results)).outcomes == [Applied.IGNORED]
+    assert results.orders == {"o-1": order}
 
 
 async def test_a_final_order_stays_as_it_is_whatever_comes_later() -> None:
     final = replace(pending(), status=Status.FAILED, version=2, fail_reason="Too fatty food")
-    uow = UnitOfWorkInMemory(final)
+    results = results_for(final)
 
-    assert await apply_processed([result(version=9)], uow) == AppliedResults([Applied.IGNORED], [])
-    assert uow.tables.orders == {"o-1": final}
+    assert await apply_processed([result(version=9)], results) == AppliedResults([Applied.IGNORED], [])
+    assert results.orders == {"o-1": final}
 
 
 async def test_a_result_of_an_unknown_order_is_not_accepted_and_works_once_the_order_is_there() -> None:
-    uow = UnitOfWorkInMemory(pending("known"))
+    results = results_for(pending("known"))
 
-    applied = await apply_processed([result("unknown"), result("known")], uow)
+    applied = await apply_processed([result("unknown"), result("known")], results)
 
     assert applied.outcomes == [Applied.UNKNOWN_ORDER, Applied.APPLIED]
-    assert uow.tables.keys == {result("known").key}
-    uow.tables.orders[OrderId("unknown")] = pending("unknown")
-    assert (await apply_processed([result("unknown")], uow)).outcomes == [Applied.APPLIED]
+    assert results.keys == {result("known").key}
+    results.orders[OrderId("unknown")] = pending("unknown")
+    assert (await apply_processed([result("unknown")], results)).outcomes == [Applied.APPLIED]
 
 
-@pytest.mark.parametrize("step", ["lock", "accept", "finish", "commit"])
-async def test_nothing_is_changed_when_a_step_fails(step: str) -> None:
-    uow = UnitOfWorkInMemory(pending(), breaks_at=step)
-    before = deepcopy(uow.tables)
+async def test_what_the_database_failed_at_has_no_outcome() -> None:
+    results = ResultsInMemory({OrderId("o-1"): pending()}, broken=True)
 
     with pytest.raises(Broken):
-        await apply_processed([result()], uow)
-
-    assert uow.tables == before
+        await apply_processed([result()], results)
 
 
 async def test_overdue_orders_get_their_event_again_each_in_a_trace_of_its_own() -> None:
@@ -206,7 +201,7 @@ async def test_overdue_orders_get_their_event_again_each_in_a_trace_of_its_own()
     count = await reemit_pending(uow, after_seconds=300.0, limit=2, new_trace=lambda: next(traces))
 
     assert count == 2
-    assert uow.tables.events == [
+    assert uow.events == [
         CreateOrder(order=pending("a"), traceparent="trace a"),
         CreateOrder(order=pending("b"), traceparent="trace b"),
     ]
@@ -219,4 +214,4 @@ async def test_no_event_is_written_when_telling_again_fails(step: str) -> None:
     with pytest.raises(Broken):
         await reemit_pending(uow, after_seconds=300.0, limit=2, new_trace=lambda: "trace")
 
-    assert uow.tables.events == []
+    assert uow.events == []

@@ -5,19 +5,19 @@ from typing import cast
 
 import pytest
 
-from order_service.application.ports import ProcessedOrder, UnitOfWork
+from order_service.application.ports import OrderResults, ProcessedOrder
 from order_service.consumers.order_processed import OrderProcessedHandler
 from order_service.domain.order import OrderId, Status
 from service_kit.errors import MalformedEvent
 
 
-def no_transaction() -> UnitOfWork:
+def no_results() -> OrderResults:
     """Decoding needs none."""
-    return cast("UnitOfWork", None)
+    return cast("OrderResults", None)
 
 
 def read(body: str | bytes) -> ProcessedOrder:
-    handler = OrderProcessedHandler(no_transaction(), lambda _: None)
+    handler = OrderProcessedHandler(no_results(), lambda _: None)
     return handler.decode("order.processed", body.encode() if isinstance(body, str) else body).result()
 
 
