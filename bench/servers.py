@@ -28,9 +28,6 @@ POSTGRES_SETTINGS = {
     "max_connections": "100",
     "track_commit_timestamp": "on",
 }
-# What infra/rabbitmq and infra/docker-compose.yml set.
-RABBITMQ_SETTINGS = ("classic_queue.default_version = 2", "collect_statistics_interval = 10000")
-ERLANG_ARGUMENTS = "+sbwt none +sbwtdcpu none +sbwtdio none"
 PARTS = ("orders", "processor")
 
 
@@ -123,9 +120,7 @@ async def _private(folder: Path) -> AsyncIterator[Servers]:
     async with AsyncExitStack() as stack:
         stack.callback(programs.bury_orphans)
         postgres = Postgres(folder / "postgres", POSTGRES_SETTINGS)
-        rabbitmq = RabbitMQ(
-            folder / "rabbitmq", settings=RABBITMQ_SETTINGS, erlang_arguments=ERLANG_ARGUMENTS
-        )
+        rabbitmq = RabbitMQ(folder / "rabbitmq")
         stack.push_async_callback(postgres.end, signal.SIGQUIT)
         stack.push_async_callback(rabbitmq.close)
         await postgres.create()

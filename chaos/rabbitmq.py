@@ -16,8 +16,7 @@ _GREETING = b"AMQP\x00\x00\x09\x01"
 class RabbitMQ:
     """One node on `folder`. `settings` are lines of rabbitmq.conf, `terms` of its advanced configuration.
 
-    `erlang_arguments` are for its Erlang machine. A node of a cluster names its `peers`, and shares port
-    mapper and cookie of the node that is `beside` it.
+    A node of a cluster names its `peers`, and shares port mapper and cookie of the node that is `beside` it.
     """
 
     def __init__(
@@ -27,7 +26,6 @@ class RabbitMQ:
         name: str = "chaos",
         settings: Sequence[str] = (),
         terms: Mapping[str, str] = {},
-        erlang_arguments: str = "",
         peers: Sequence[str] = (),
         beside: "RabbitMQ | None" = None,
     ) -> None:
@@ -40,7 +38,6 @@ class RabbitMQ:
         self._epmd_port: int = beside._epmd_port if beside else programs.free_port()
         self._settings = [*settings, *_discovery(peers)]
         self._terms = terms
-        self._erlang_arguments = erlang_arguments
         self._epmd: asyncio.subprocess.Process | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._environment = self._own_environment()
@@ -166,7 +163,6 @@ class RabbitMQ:
         own = {
             "HOME": str(self._home),
             "ERL_EPMD_PORT": str(self._epmd_port),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": self._erlang_arguments,
             "ERL_FLAGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
