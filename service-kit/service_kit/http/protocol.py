@@ -9,6 +9,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from service_kit.http.body import WHOLE_BODY
 from service_kit.http.one_write import OneWrite
 from service_kit.http.problems import MEDIA_TYPE, Problem, problem_body
 
@@ -111,6 +112,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._upgrade_asked():
             return
         self._in_body = False
+        self.scope[WHOLE_BODY] = True  # type: ignore[typeddict-unknown-key]
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
