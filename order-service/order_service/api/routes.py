@@ -23,14 +23,13 @@ from service_kit.http.application import LOG_FIELDS
 from service_kit.http.body import read_body
 from service_kit.http.conditional import is_known
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.json_answer import JsonAnswer
 from service_kit.http.measured import MEASURED_AS
 from service_kit.http.principal import Role, principal_of
 from service_kit.http.query import read_query
 from service_kit.http.traced import span_of
 from service_kit.observability.subjects import about
 from service_kit.observability.trace_context import continued_trace
-
-JSON = "application/json"
 
 
 def order_routes(
@@ -86,11 +85,11 @@ def order_routes(
             raise problem_of(error) from error
         if order is None or not principal_of(request.scope).may_see(order.customer_id):
             raise order_not_found(order_id)
-        headers = {"etag": f'W/"{order.version}"'}  # weak: a release may show more of the same version
-        if is_known(request.headers, headers["etag"]):
-            return Response(status_code=304, headers=headers)
+        etag = f'W/"{order.version}"'  # weak: a release may show more of the same version
+        if is_known(request.headers, etag):
+            return Response(status_code=304, headers={"etag": etag})
         body = encode_order_with_items(order) if isinstance(order, Order) else encode_order(order)
-        return Response(body, headers=headers, media_type=JSON)
+        return JsonAnswer(body, headers=[(b"etag", etag.encode())])
 
     return [
         Route("/orders", Endpoint(post_order, Role.WRITE), methods=["POST"]),
@@ -113,12 +112,12 @@ def _created(outcome: CreateOutcome, wait: Wait = NO_WAIT, final: OrderSummary |
     order = outcome.order
     if outcome.creation is Creation.CONFLICT:
         raise order_conflict(order.order_id)
-    headers = {"location": _location(order.order_id)}
+    headers = [(b"location", _location(order.order_id).encode())]
     if outcome.creation is Creation.REPLAYED:
-        headers["idempotent-replayed"] = "true"
+        headers.append((b"idempotent-replayed", b"true"))
     if wait.preferred:
-        headers["preference-applied"] = f"wait={wait.seconds}"
-    return Response(encode_order(final or order), 201, headers=headers, media_type=JSON)
+        headers.append((b"preference-applied", b"wait=%d" % wait.seconds))
+    return JsonAnswer(encode_order(final or order), 201, headers)
 
 
 def _expand(text: str) -> str:

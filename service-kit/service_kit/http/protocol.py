@@ -112,7 +112,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._upgrade_asked():
             return
         self._in_body = False
-        self.scope[WHOLE_BODY] = True  # type: ignore[typeddict-unknown-key]
+        self.scope[WHOLE_BODY] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
