@@ -19,7 +19,7 @@ from order_service.domain.errors import InvalidOrder
 from order_service.domain.order import Order, OrderId, OrderSummary, Status
 from service_kit.errors import Unavailable
 from service_kit.group_commit import GroupCommit, Overloaded
-from service_kit.http.application import LOG_FIELDS
+from service_kit.http.application import SUBJECT
 from service_kit.http.body import read_body
 from service_kit.http.conditional import is_known
 from service_kit.http.endpoint import Endpoint
@@ -28,7 +28,6 @@ from service_kit.http.measured import MEASURED_AS
 from service_kit.http.principal import Role, principal_of
 from service_kit.http.query import read_query
 from service_kit.http.traced import span_of
-from service_kit.observability.subjects import about
 from service_kit.observability.trace_context import continued_trace
 
 
@@ -54,7 +53,7 @@ def order_routes(
             traceparent = span_of(request) or continued_trace(traceparent, random)
             order = parse_order(raw)
             accepted_at = asyncio.get_running_loop().time()
-            request.scope[LOG_FIELDS] = about("order_id", order.order_id, traceparent)
+            request.scope[SUBJECT] = ("order_id", order.order_id, traceparent)
             if not principal_of(request.scope).may_see(order.customer_id):
                 raise customer_not_allowed(order.customer_id)
             command = CreateOrder(order=order, traceparent=traceparent, accepted_at=accepted_at)
@@ -77,7 +76,7 @@ def order_routes(
     async def get_order_by_id(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
         traceparent = span_of(request) or request.headers.get("traceparent")
-        request.scope[LOG_FIELDS] = about("order_id", order_id, traceparent)
+        request.scope[SUBJECT] = ("order_id", order_id, traceparent)
         expands = "expand" in read_query(request.scope, {"expand": _expand})
         try:
             order = await (get_order_with_items(order_id, orders) if expands else lookups.submit(order_id))

@@ -15,12 +15,13 @@ from service_kit.http.measured import NEVER_ANSWERED, Durations
 from service_kit.http.problems import Problem, problem_response
 from service_kit.http.routing import Routes, RouteTable
 from service_kit.observability.metrics import Metrics
+from service_kit.observability.subjects import about
 
 log = structlog.stdlib.get_logger()
 
 
-LOG_FIELDS = "service_kit.log_fields"
-"""Of a request's scope: what a line about its failure says besides (such as an order's id)."""
+SUBJECT = "service_kit.subject"
+"""Of a request's scope: what lines and spans say it is about, as `about` wants it: field, name, traceparent."""
 
 
 NOBODY = Access(None)
@@ -73,7 +74,7 @@ def _problem(error: Exception, scope: Scope) -> Problem:
         case HTTPException():
             return Problem.of_status(error.status_code, error.detail, headers=error.headers)
         case _:
-            fields = scope.get(LOG_FIELDS, {})
+            fields = about(*scope[SUBJECT]) if SUBJECT in scope else {}
             log.error("request_failed", **fields, method=scope["method"], path=scope["path"], exc_info=error)
             return Problem.of_status(500, "The service failed to answer; the failure is logged.")
 
