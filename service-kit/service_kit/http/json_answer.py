@@ -11,7 +11,9 @@ class JsonAnswer(Response):
     Starlette's own looks through the headers and encodes each of them, for every answer.
     """
 
-    def __init__(self, body: bytes, status_code: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self, body: bytes, status_code: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
         self.body = body
         self.status_code = status_code
         self.background = None

@@ -79,6 +79,21 @@ async def test_after_a_refused_body_the_connection_serves_the_next_request(serve
     assert answers.endswith(b"\r\n\r\n2")
 
 
+async def test_after_a_refused_body_the_connection_is_closed_when_nothing_more_comes(
+    serve: Serve, raw: Raw
+) -> None:
+    server = await serve(ROUTES, HttpLimits(dropped_seconds_max=3600, keep_alive_seconds=0.2))
+    refused = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100001\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+    writer.write(refused)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.write(b"x" * 100_001)
+
+    await reader.read()
+    writer.close()
+
+
 async def test_of_a_refused_body_only_so_much_is_read(serve: Serve) -> None:
     server = await serve(
         ROUTES, HttpLimits(dropped_bytes_max=200_000, dropped_seconds_max=3600, keep_alive_seconds=3600)
@@ -182,7 +197,8 @@ async def test_a_client_that_expects_100_is_told_to_go_on_and_its_body_must_come
     serve: Serve, raw: Raw
 ) -> None:
     server = await serve(ROUTES)
-    head = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\n"
+    head += b"content-length: 2\r\n\r\n"
 
     at_once = await raw(server, head + b"ok")
     never = await raw(server, head)
