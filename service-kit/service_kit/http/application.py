@@ -21,7 +21,7 @@ log = structlog.stdlib.get_logger()
 
 
 SUBJECT = "service_kit.subject"
-"""Of a request's scope: what lines and spans say it is about, as `about` wants it: field, name, traceparent."""
+"""Of a request's scope: what it is about, as lines and spans say it: field, name and traceparent."""
 
 
 NOBODY = Access(None)
