@@ -14,12 +14,13 @@ import structlog
 
 from service_kit.errors import ServiceKitError, Unavailable
 from service_kit.http.access import Access
-from service_kit.http.application import NOBODY, Routes, application
+from service_kit.http.application import NOBODY, application
 from service_kit.http.cors import for_origins
 from service_kit.http.endpoint import roles_of
 from service_kit.http.health import Check, Readiness, health_routes
 from service_kit.http.metrics_endpoint import metrics_route
 from service_kit.http.protocol import DEFAULT_LIMITS, HttpLimits
+from service_kit.http.routing import Routes
 from service_kit.http.server import HttpServer
 from service_kit.http.traced import Traced
 from service_kit.lifecycle import BackgroundService

@@ -14,13 +14,12 @@ from order_service.application.ports import OrderReader, UnitOfWork
 from order_service.domain.errors import InvalidOrder
 from order_service.domain.order import OrderId
 from service_kit.errors import Unavailable
-from service_kit.http.application import LOG_FIELDS
+from service_kit.http.application import SUBJECT
 from service_kit.http.body import read_body
 from service_kit.http.endpoint import Endpoint
 from service_kit.http.principal import Role, principal_of
 from service_kit.http.query import read_query
 from service_kit.http.traced import span_of
-from service_kit.observability.subjects import about
 from service_kit.observability.trace_context import continued_trace
 
 _BODY_BYTES_MAX = 16_384
@@ -37,7 +36,7 @@ def cancel_route(
     async def post_cancel(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
         traceparent = span_of(request) or continued_trace(request.headers.get("traceparent"), random)
-        request.scope[LOG_FIELDS] = about("order_id", order_id, traceparent)
+        request.scope[SUBJECT] = ("order_id", order_id, traceparent)
         read_query(request.scope, {})
         raw = await read_body(request, bytes_max=_BODY_BYTES_MAX)
         try:

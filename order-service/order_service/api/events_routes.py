@@ -28,12 +28,11 @@ from order_service.application.ports import OrderReader
 from order_service.domain.event import EventType
 from order_service.domain.order import OrderId, Status, text_violations
 from service_kit.errors import Unavailable
-from service_kit.http.application import LOG_FIELDS
+from service_kit.http.application import SUBJECT
 from service_kit.http.endpoint import Endpoint, still_admitted
 from service_kit.http.principal import Role, principal_of
 from service_kit.http.problems import FieldError, Problem, invalid_input
 from service_kit.http.query import read_query
-from service_kit.observability.subjects import about
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -67,7 +66,7 @@ def events_routes(
 
     async def get_order_events(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
-        request.scope[LOG_FIELDS] = about("order_id", order_id, request.headers.get("traceparent"))
+        request.scope[SUBJECT] = ("order_id", order_id, request.headers.get("traceparent"))
         read_query(request.scope, {})
         after = _last_event_id(request) or 0
         _refuse_if_full(events)

@@ -19,18 +19,16 @@ from order_service.domain.errors import InvalidOrder
 from order_service.domain.order import Order, OrderId, OrderSummary, Status
 from service_kit.errors import Unavailable
 from service_kit.group_commit import GroupCommit, Overloaded
-from service_kit.http.application import LOG_FIELDS
+from service_kit.http.application import SUBJECT
 from service_kit.http.body import read_body
 from service_kit.http.conditional import is_known
 from service_kit.http.endpoint import Endpoint
+from service_kit.http.json_answer import JsonAnswer
 from service_kit.http.measured import MEASURED_AS
 from service_kit.http.principal import Role, principal_of
 from service_kit.http.query import read_query
 from service_kit.http.traced import span_of
-from service_kit.observability.subjects import about
 from service_kit.observability.trace_context import continued_trace
-
-JSON = "application/json"
 
 
 def order_routes(
@@ -55,7 +53,7 @@ def order_routes(
             traceparent = span_of(request) or continued_trace(traceparent, random)
             order = parse_order(raw)
             accepted_at = asyncio.get_running_loop().time()
-            request.scope[LOG_FIELDS] = about("order_id", order.order_id, traceparent)
+            request.scope[SUBJECT] = ("order_id", order.order_id, traceparent)
             if not principal_of(request.scope).may_see(order.customer_id):
                 raise customer_not_allowed(order.customer_id)
             command = CreateOrder(order=order, traceparent=traceparent, accepted_at=accepted_at)
@@ -78,7 +76,7 @@ def order_routes(
     async def get_order_by_id(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
         traceparent = span_of(request) or request.headers.get("traceparent")
-        request.scope[LOG_FIELDS] = about("order_id", order_id, traceparent)
+        request.scope[SUBJECT] = ("order_id", order_id, traceparent)
         expands = "expand" in read_query(request.scope, {"expand": _expand})
         try:
             order = await (get_order_with_items(order_id, orders) if expands else lookups.submit(order_id))
@@ -86,11 +84,11 @@ def order_routes(
             raise problem_of(error) from error
         if order is None or not principal_of(request.scope).may_see(order.customer_id):
             raise order_not_found(order_id)
-        headers = {"etag": f'W/"{order.version}"'}  # weak: a release may show more of the same version
-        if is_known(request.headers, headers["etag"]):
-            return Response(status_code=304, headers=headers)
+        etag = f'W/"{order.version}"'  # weak: a release may show more of the same version
+        if is_known(request.headers, etag):
+            return Response(status_code=304, headers={"etag": etag})
         body = encode_order_with_items(order) if isinstance(order, Order) else encode_order(order)
-        return Response(body, headers=headers, media_type=JSON)
+        return JsonAnswer(body, headers=[(b"etag", etag.encode())])
 
     return [
         Route("/orders", Endpoint(post_order, Role.WRITE), methods=["POST"]),
@@ -113,12 +111,12 @@ def _created(outcome: CreateOutcome, wait: Wait = NO_WAIT, final: OrderSummary |
     order = outcome.order
     if outcome.creation is Creation.CONFLICT:
         raise order_conflict(order.order_id)
-    headers = {"location": _location(order.order_id)}
+    headers = [(b"location", _location(order.order_id).encode())]
     if outcome.creation is Creation.REPLAYED:
-        headers["idempotent-replayed"] = "true"
+        headers.append((b"idempotent-replayed", b"true"))
     if wait.preferred:
-        headers["preference-applied"] = f"wait={wait.seconds}"
-    return Response(encode_order(final or order), 201, headers=headers, media_type=JSON)
+        headers.append((b"preference-applied", b"wait=%d" % wait.seconds))
+    return JsonAnswer(encode_order(final or order), 201, headers)
 
 
 def _expand(text: str) -> str:

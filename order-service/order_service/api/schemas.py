@@ -114,7 +114,7 @@ def encode_timeline(timeline: Timeline) -> bytes:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | Decimal) and not isinstance(value, bool)
+    return type(value) in (int, Decimal)  # not by isinstance, to which a bool is an int
 
 
 def _all_violations(raw: bytes) -> list[Violation]:

@@ -10,10 +10,9 @@ from order_service.application.order_timeline import order_timeline
 from order_service.application.ports import OrderHistories, Processor
 from order_service.domain.order import OrderId
 from service_kit.errors import Unavailable
-from service_kit.http.application import LOG_FIELDS
+from service_kit.http.application import SUBJECT
 from service_kit.http.endpoint import Endpoint
 from service_kit.http.principal import Role, principal_of
-from service_kit.observability.subjects import about
 
 
 def timeline_route(histories: OrderHistories, processor: Processor) -> Route:
@@ -21,7 +20,7 @@ def timeline_route(histories: OrderHistories, processor: Processor) -> Route:
 
     async def get_timeline(request: Request) -> Response:
         order_id = OrderId(request.path_params["order_id"])
-        request.scope[LOG_FIELDS] = about("order_id", order_id, request.headers.get("traceparent"))
+        request.scope[SUBJECT] = ("order_id", order_id, request.headers.get("traceparent"))
         try:
             timeline = await order_timeline(order_id, histories, processor)
         except Unavailable as error:

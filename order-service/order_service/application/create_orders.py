@@ -1,8 +1,8 @@
 """Use case: create orders, each exactly once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from order_service.application.ports import CreateOrder, OrderIntake
 from order_service.domain.order import Order, OrderId
@@ -16,8 +16,7 @@ class Creation(Enum):
     """The order was there with other content, and was left untouched."""
 
 
-@dataclass(frozen=True, slots=True)
-class CreateOutcome:
+class CreateOutcome(NamedTuple):
     """`order` is the order as it is stored now."""
 
     creation: Creation

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import NamedTuple, Protocol, Self
 
 from order_service.domain.order import Order, OrderId, OrderSummary, Status
+from order_service.domain.value import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CreateOrder:
     """An order that somebody wants created, and the W3C `traceparent` under which its event goes out.
 

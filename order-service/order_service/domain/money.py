@@ -4,6 +4,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException, Inexact
 
 PRICE_MAX = Decimal(10) ** 12
 PLACES = Decimal("0.0001")
+_ZERO = Decimal(0)
 
 # Wide enough for the largest price; a digit beyond the fourth place raises instead of being rounded away.
 _EXACT = Context(prec=40, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, Inexact])
@@ -24,6 +25,4 @@ def price_problem(price: Decimal) -> str | None:
 
 def canonical(amount: Decimal) -> Decimal:
     """The same amount in its one spelling: no exponent, no trailing zeros (12.50 → 12.5, 1.2E+3 → 1200)."""
-    exact = amount.quantize(PLACES, context=_EXACT)
-    text = f"{exact:f}".rstrip("0").rstrip(".")
-    return Decimal(text)
+    return _EXACT.add(_EXACT.normalize(amount), _ZERO)  # adding 0 takes an exponent above 0 away

@@ -1,7 +1,7 @@
 """An order: what was ordered, and how far it has come."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -10,6 +10,7 @@ from unicodedata import category
 
 from order_service.domain.errors import InvalidOrder, Violation
 from order_service.domain.money import canonical, price_problem
+from order_service.domain.value import value
 
 OrderId = NewType("OrderId", str)
 
@@ -25,7 +26,7 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Item:
     """`price` is of one piece."""
 
@@ -34,7 +35,7 @@ class Item:
     price: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class OrderSummary:
     """An order without its items.
 
@@ -54,7 +55,7 @@ class OrderSummary:
     updated_at: datetime | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Order(OrderSummary):
     """An order with everything that was ordered."""
 

@@ -58,6 +58,7 @@ class PostgresIntake:
         items = [encode_items(order.items) for order in orders]
         events = [order_created(command, encoded) for command, encoded in zip(commands, items, strict=True)]
         async with self._database.connection() as connection:
+            now = asyncio.get_running_loop().time()
             created = await connection.fetch(
                 INSERT_NEW,
                 [order.order_id for order in orders],
@@ -66,7 +67,7 @@ class PostgresIntake:
                 [order.total_amount for order in orders],
                 [event.payload.decode() for event in events],
                 [event.traceparent for event in events],
-                [_seconds_ago(command) for command in commands],
+                [_seconds_ago(command.accepted_at, now) for command in commands],
                 self._instance,
             )
         failpoints.passed("intake.committed")
@@ -81,7 +82,6 @@ class PostgresIntake:
         return {record["order_id"]: to_order(record) for record in records}
 
 
-def _seconds_ago(command: CreateOrder) -> float | None:
+def _seconds_ago(moment: float | None, now: float) -> float | None:
     """Handed over as an age, so that all times of an order are by the database's clock."""
-    now = asyncio.get_running_loop().time()
-    return None if command.accepted_at is None else now - command.accepted_at
+    return None if moment is None else now - moment

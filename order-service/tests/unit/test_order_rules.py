@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -198,3 +199,10 @@ def test_the_order_of_the_items_is_content() -> None:
     first, second = an_item(sku="a"), an_item(sku="b")
 
     assert not an_order(items=[first, second]).same_content(an_order(items=[second, first]))
+
+
+def test_orders_of_the_same_content_are_one_in_a_set_whenever_they_were_stored() -> None:
+    order = an_order()
+
+    assert {order, order.stored_at(datetime(2026, 11, 24, tzinfo=UTC))} == {an_order()}
+    assert {order} != {an_order(customer_id="c-2")}

@@ -9,6 +9,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from service_kit.http.body import WHOLE_BODY
 from service_kit.http.one_write import OneWrite
 from service_kit.http.problems import MEDIA_TYPE, Problem, problem_body
 
@@ -19,12 +20,13 @@ class HttpLimits:
 
     A request's head must come within `head_seconds_max` and `head_bytes_max`. Of a request that is answered
     before its body was read, so much more is read and dropped: a client that sees its connection cut while
-    it sends cannot see the answer. Who leaves an answer unread for `unread_seconds_max` is cut off.
+    it sends cannot see the answer. A connection that waits for its next request for `keep_alive_seconds` is
+    closed. Who leaves an answer unread for `unread_seconds_max` is cut off.
     """
 
     head_bytes_max: int = 65_536
     head_seconds_max: float = 10.0
-    keep_alive_seconds: int = 30
+    keep_alive_seconds: float = 30.0
     dropped_bytes_max: int = 67_108_864
     dropped_seconds_max: float = 10.0
     unread_seconds_max: float = 30.0
@@ -49,6 +51,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
@@ -65,6 +69,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._is_read()
+        if self._idle:
+            self._idle.cancel()
         self._peers[self._peer] -= 1
         if not self._peers[self._peer]:
             del self._peers[self._peer]
@@ -85,7 +91,6 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unread = None
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -98,6 +103,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         self._bytes = 0
+        self._idle_since = None
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -111,12 +117,39 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._upgrade_asked():
             return
         self._in_body = False
+        self.scope[WHOLE_BODY] = True  # type: ignore[literal-required]
         super().on_message_complete()
+        if self.cycle.response_complete:
+            self._wait_for_next()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._in_body and not self._deadline:
-            self._arm(self._limits.dropped_seconds_max)
+        """As uvicorn's, which makes and cancels a timer for each request: ours is moved when it is due."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._in_body:
+            if not self._deadline:
+                self._arm(self._limits.dropped_seconds_max)
+        else:
+            self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
+        self._idle_since = self.loop.time()
+        if not self._idle:
+            self._idle = self.loop.call_later(self._limits.keep_alive_seconds, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        self._idle = None
+        if self._idle_since is None or not self.cycle.response_complete:
+            return  # to the wait that begins with the next answer
+        seconds_left = self._idle_since + self._limits.keep_alive_seconds - self.loop.time()
+        if seconds_left > 0:
+            self._idle = self.loop.call_later(seconds_left, self._close_if_idle)
+        else:
+            self.transport.close()
 
     def _upgrade_asked(self) -> bool:
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"

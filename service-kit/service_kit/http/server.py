@@ -48,7 +48,7 @@ class HttpServer:
         self._limits = limits
         self._state = ServerState()
         self._peers: Counter[str] = Counter()
-        self._config = _config(_cut_off_quietly(app), limits)
+        self._config = _config(_cut_off_quietly(app))
         self._server: asyncio.Server | None = None
         self._clock: asyncio.TimerHandle | None = None
 
@@ -135,7 +135,7 @@ def _words(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _config(app: ASGIApp, limits: HttpLimits) -> uvicorn.Config:
+def _config(app: ASGIApp) -> uvicorn.Config:
     config = uvicorn.Config(
         app,
         http=LimitedProtocol,
@@ -146,7 +146,6 @@ def _config(app: ASGIApp, limits: HttpLimits) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=limits.keep_alive_seconds,
     )
     config.load()
     return config

@@ -4,7 +4,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service_kit.http.application import LOG_FIELDS
+from service_kit.http.application import SUBJECT
 from service_kit.http.measured import METHODS
 from service_kit.tracing.tracer import Kind, Span, Tracer
 
@@ -78,7 +78,10 @@ def span_of(request: Request) -> str | None:
 
 def _describe(span: Span, scope: Scope, status: int) -> None:
     """What is known only after the answer."""
-    attributes = {name: value for name, value in scope.get(LOG_FIELDS, {}).items() if name != "trace_id"}
+    attributes: dict[str, str | int] = {}
+    if SUBJECT in scope:
+        field, subject, _ = scope[SUBJECT]
+        attributes[field] = subject
     if route := getattr(scope.get("route"), "path", None):
         attributes["http.route"] = route
         span.rename(f"{_name(scope['method'])} {route}")

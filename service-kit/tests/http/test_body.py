@@ -3,11 +3,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
 import httpx
+import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service_kit.http.body import body_chunks, read_body
+from service_kit.http.body import WHOLE_BODY, body_chunks, read_body
 from service_kit.http.protocol import HttpLimits
 from service_kit.http.server import HttpServer
 from service_kit.observability.metrics import Metrics
@@ -76,6 +77,21 @@ async def test_after_a_refused_body_the_connection_serves_the_next_request(serve
 
     assert answers.startswith(b"HTTP/1.1 413 ")
     assert answers.endswith(b"\r\n\r\n2")
+
+
+async def test_after_a_refused_body_the_connection_is_closed_when_nothing_more_comes(
+    serve: Serve, raw: Raw
+) -> None:
+    server = await serve(ROUTES, HttpLimits(dropped_seconds_max=3600, keep_alive_seconds=0.2))
+    refused = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100001\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+
+    writer.write(refused)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.write(b"x" * 100_001)
+
+    await reader.read()
+    writer.close()
 
 
 async def test_of_a_refused_body_only_so_much_is_read(serve: Serve) -> None:
@@ -155,3 +171,69 @@ async def test_of_the_time_for_a_body_only_that_counts_in_which_the_client_lets_
         taken.append(chunk)
 
     assert taken == [b"a", b"b", b"c"]
+
+
+async def test_a_slow_body_is_a_problem_408_behind_one_that_came_at_once(serve: Serve, raw: Raw) -> None:
+    """On one connection, whether it was sent before the first was answered or after."""
+    server = await serve(ROUTES)
+    fast = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok"
+    slow = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhel"
+
+    pipelined = await raw(server, fast + fast + slow)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(fast)
+    first = await reader.readuntil(b"\r\n\r\n2")
+    writer.write(slow)
+    second = await reader.read()
+    writer.close()
+
+    assert pipelined.count(b"HTTP/1.1 200 ") == 2
+    assert pipelined.count(b"HTTP/1.1 408 ") == 1
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert second.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_client_that_expects_100_is_told_to_go_on_and_its_body_must_come(
+    serve: Serve, raw: Raw
+) -> None:
+    server = await serve(ROUTES)
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: 100-continue\r\n"
+    head += b"content-length: 2\r\n\r\n"
+
+    at_once = await raw(server, head + b"ok")
+    never = await raw(server, head)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(head)
+    told = await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"ok")
+    answer = await reader.read()
+    writer.close()
+
+    assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert at_once.startswith(told) and b"HTTP/1.1 200 " in at_once
+    assert never.startswith(told) and b"HTTP/1.1 408 " in never
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_that_is_there_is_read_without_asking_for_the_time() -> None:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"all of it", "more_body": False}
+
+    request = Request({"type": "http", "headers": [], WHOLE_BODY: True}, receive)
+    reading = read_body(request)
+
+    with pytest.raises(StopIteration) as ended:  # outside of any task, in which no timer can be made
+        reading.send(None)
+    assert ended.value.value == b"all of it"
+
+
+async def test_a_body_that_is_there_and_is_too_large_is_refused(serve: Serve, raw: Raw) -> None:
+    server = await serve(ROUTES)
+    sent = b"".join(b"%x\r\n%s\r\n" % (40_000, b"x" * 40_000) for _ in range(3)) + b"0\r\n\r\n"
+
+    answer = await raw(
+        server,
+        b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n" + sent,
+    )
+
+    assert answer.startswith(b"HTTP/1.1 413 ")

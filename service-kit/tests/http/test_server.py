@@ -102,6 +102,28 @@ async def test_a_connection_on_which_nothing_comes_is_closed(serve: Serve, raw: 
     assert await raw(server, b"") == b""
 
 
+async def test_a_connection_is_closed_some_time_after_its_last_answer_and_not_within_a_request(
+    serve: Serve, raw: Raw
+) -> None:
+    async def slow(_: Request) -> Response:
+        await asyncio.sleep(0.5)
+        return Response(b"slow")
+
+    server = await serve([*ROUTES, Route("/slow", slow)], HttpLimits(keep_alive_seconds=0.2))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    loop = asyncio.get_running_loop()
+
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b"hello ")
+    writer.write(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\nslow")
+    answered_at = loop.time()
+    assert await reader.read() == b""
+    writer.close()
+
+    assert loop.time() - answered_at > 0.15
+
+
 async def test_a_taken_port_is_told_in_one_line(serve: Serve) -> None:
     server = await serve(ROUTES)
 
