@@ -5,7 +5,7 @@ Each is put together from the real parts, as the `main` of the service does it.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -140,7 +140,7 @@ class SimulatedProcess(ABC):
         database: ModelDatabase,
         broker: ModelBroker,
         subscription: Subscription,
-        handler: Callable[[], Handler[Any]],
+        handler: Handler[Any],
         wakeup: Wakeup,
         metrics: Metrics,
         random: Random,
@@ -190,9 +190,7 @@ class OrderProcess(SimulatedProcess):
 
         self._random = random
         self._accepting = True
-
-        def handler() -> OrderProcessedHandler:
-            return OrderProcessedHandler(results, metrics.observe_finished)
+        handler = OrderProcessedHandler(results, metrics.observe_finished)
 
         settings = OrderSettings(
             db_dsn="",
@@ -278,10 +276,7 @@ class ProcessorProcess(SimulatedProcess):
         plan, metrics, wakeup = self.world.plan.tuning, _processor_metrics(), Wakeup()
         policy = SimulatedPolicy(random, self.world.postponements, slow_rate=0.1)
         decided = PostgresDecidedOrders(database, wakeup, random, instance=self.owner.name)
-
-        def handler() -> OrderCreatedHandler:
-            return OrderCreatedHandler(policy, decided, metrics.count_outcome)
-
+        handler = OrderCreatedHandler(policy, decided, metrics.count_outcome)
         settings = ProcessorSettings(
             db_dsn="",
             events_per_message=plan.events_per_message,

@@ -137,12 +137,10 @@ async def order_service(
         def unit_of_work() -> OrderUnitOfWork:
             return OrderUnitOfWork(database, wakeup, instance=instance)
 
-        def handler() -> Handler[OrderProcessed]:
-            plain = OrderProcessedHandler(results, on_finished)
-            if tracer is None:
-                return plain
-            return TracedHandler(
-                plain, tracer, routing_key=ORDER_PROCESSED, queue=queue, subject_field=ORDER_ID
+        handler: Handler[OrderProcessed] = OrderProcessedHandler(results, on_finished)
+        if tracer is not None:
+            handler = TracedHandler(
+                handler, tracer, routing_key=ORDER_PROCESSED, queue=queue, subject_field=ORDER_ID
             )
 
         flow = EventFlow(

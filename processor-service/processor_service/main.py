@@ -85,12 +85,10 @@ async def processor_service(
     ):
         decided = PostgresDecidedOrders(database, wakeup, random, instance=instance, continued=continued)
 
-        def handler() -> Handler[OrderCreated]:
-            plain = OrderCreatedHandler(deciding, decided, metrics.count_outcome)
-            if tracer is None:
-                return plain
-            return TracedHandler(
-                plain, tracer, routing_key=ORDER_CREATED, queue=queue, subject_field=ORDER_ID
+        handler: Handler[OrderCreated] = OrderCreatedHandler(deciding, decided, metrics.count_outcome)
+        if tracer is not None:
+            handler = TracedHandler(
+                handler, tracer, routing_key=ORDER_CREATED, queue=queue, subject_field=ORDER_ID
             )
 
         flow = EventFlow(

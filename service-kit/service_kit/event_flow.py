@@ -1,6 +1,6 @@
 """The background services that every service with an outbox and a queue runs."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from random import Random
@@ -57,18 +57,17 @@ class Pace:
 class EventFlow:
     """One service's way of events: outbox → broker, and queue or due retry → handler.
 
-    `handler` makes one for each of the two consumers: they run at the same time, and a unit of work is for
-    one at a time. `subject_field` is what events and log lines call the subject. `back_pressure` is for
-    whoever writes to the outbox more than the queue makes it write. Events of `needs_no_reader` are published
-    whether or not a queue takes them. While `consuming` is paused neither consumer takes anything.
-    `retries_due` is for whoever makes a retry due at once.
+    `handler` serves two consumers at the same time. `subject_field` is what events and log lines call the
+    subject. `back_pressure` is for whoever writes to the outbox more than the queue makes it write. Events of
+    `needs_no_reader` are published whether or not a queue takes them. While `consuming` is paused neither
+    consumer takes anything. `retries_due` is for whoever makes a retry due at once.
     """
 
     settings: Settings
     database: Database
     broker: Broker
     subscription: Subscription
-    handler: Callable[[], Handler[Any]]
+    handler: Handler[Any]
     wakeup: Wakeup
     metrics: Metrics
     random: Random
@@ -94,7 +93,7 @@ class EventFlow:
             *(
                 Consumer(
                     source,
-                    self.handler(),
+                    self.handler,
                     metrics=self.metrics,
                     batch_size=pace.batch_messages,
                     retry_policy=pace.retry_policy,

@@ -24,7 +24,7 @@ class AdminApi:
         self._flow = flow
         self._guard = guard
         self._wakeup = Wakeup()
-        self._forecasts = Forecasts(flow.database, flow.handler().decode, foresee)
+        self._forecasts = Forecasts(flow.database, flow.handler.decode, foresee)
         self._switch = ConsumingSwitch(flow.database, flow.consuming)
         self._state = ServiceState(flow, self._switch)
 

@@ -109,7 +109,7 @@ async def probe_service(
             database=database,
             broker=broker,
             subscription=subscription,
-            handler=lambda: probe,
+            handler=probe,
             wakeup=Wakeup(),
             metrics=metrics,
             random=Random(0),
