@@ -275,10 +275,13 @@ async def test_events_that_share_a_message_are_linked_each_in_its_own_trace(
     assert handled.attributes["events"] == 4 and "order_id" not in handled.attributes
     decided, answered = sorted(receiver.below(handled.span_id), key=lambda span: span.started)
     assert decided.attributes == {"events": 4}
-    assert answered.attributes["events"] == 4
-    (finished,) = receiver.below(answered.span_id)
-    assert finished.attributes["events"] == 4
     assert not receiver.below(others[0].span_id)
+    # The answer to the first may not have gone yet: then it shares the message, whose context is its own.
+    if answered.attributes["events"] == 4:
+        (finished,) = receiver.below(answered.span_id)
+        assert finished.attributes["events"] == 4
+    else:
+        assert answered.attributes["events"] == 5
 
 
 async def test_events_of_one_batch_are_each_in_their_trace_and_say_how_many_they_were(

@@ -6,7 +6,7 @@ PRICE_MAX = Decimal(10) ** 12
 PLACES = Decimal("0.0001")
 _ZERO = Decimal(0)
 
-# Wide enough for the largest price; a digit beyond the fourth place raises instead of being rounded away.
+# Wide enough for the largest price; what would be rounded away raises instead.
 _EXACT = Context(prec=40, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, Inexact])
 
 
