@@ -2,9 +2,11 @@
 
 import asyncio
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import asyncpg
+
+from service_kit.several_hosts import split_url
 
 # The host is away, starting up, or not the wanted one: another may be. All else it says would others say too.
 _ASK_THE_NEXT = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
@@ -64,6 +66,6 @@ class CommitsUncancelled(asyncpg.Connection):
 
 
 def _one_each(dsn: str) -> list[str]:
-    parts = urlsplit(dsn)
+    parts = split_url(dsn)
     login, at, hosts = parts.netloc.rpartition("@")
     return [urlunsplit(parts._replace(netloc=f"{login}{at}{host}")) for host in hosts.split(",")]

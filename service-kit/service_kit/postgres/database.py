@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from service_kit.errors import DatabaseUnavailable
 from service_kit.postgres.connecting import CommitsUncancelled, Hosts
+from service_kit.several_hosts import split_url
 
 Record = asyncpg.Record
 
@@ -143,7 +143,7 @@ def plain_dsn(dsn: str) -> str:
 
 def hosts(dsn: str) -> str:
     """Where a DSN leads, without names and passwords: `one:5432,two:5432/orders`."""
-    parts = urlsplit(dsn)
+    parts = split_url(dsn)
     return f"{parts.netloc.rpartition('@')[2] or 'localhost'}{parts.path}"
 
 

@@ -3,7 +3,9 @@
 import ssl
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
+
+from service_kit.several_hosts import split_url
 
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _CA_FILE = ("cacertfile", "cafile")
@@ -57,7 +59,7 @@ class Address:
 
 def _split(url: str) -> SplitResult:
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
     except ValueError:
         raise ValueError("the RabbitMQ URL is malformed") from None
     if parts.scheme not in _PORTS:
