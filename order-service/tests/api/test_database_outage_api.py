@@ -32,6 +32,7 @@ class Gate:
         self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._muted = self._closed = False
+        self._last_words: bytes | None = None
 
     @property
     def dsn(self) -> str:
@@ -41,6 +42,7 @@ class Gate:
 
     async def open(self) -> None:
         self._muted = self._closed = False
+        self._last_words = None
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -52,9 +54,9 @@ class Gate:
             writer.transport.abort()
         await eventually(lambda: not self._writers)
 
-    def mute(self) -> None:
-        """From now on the database hears, but its answers are lost."""
-        self._muted = True
+    def mute_after(self, words: bytes) -> None:
+        """When the database has been sent `words`, it still hears, but its answers are lost."""
+        self._last_words = words
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(
@@ -83,6 +85,8 @@ class Gate:
             while data := await reader.read(65_536):
                 if not (answers and self._muted):
                     writer.write(data)
+                if not answers and self._last_words and self._last_words in data:
+                    self._muted = True
         except OSError:
             return
         finally:
@@ -175,7 +179,7 @@ async def test_an_order_whose_commit_was_not_heard_of_is_replayed_when_it_is_sen
 ) -> None:
     await behind_gate.ready()
     await guest.post("/orders", json=BODY)
-    gate.mute()
+    gate.mute_after(b"o-2")
     unheard = asyncio.create_task(guest.post("/orders", json=OTHER))
 
     async def is_committed() -> bool:
