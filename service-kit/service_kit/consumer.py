@@ -12,6 +12,7 @@ from service_kit import failpoints
 from service_kit.errors import Unavailable
 from service_kit.events import Malformed, decoded_events
 from service_kit.failures import DELAY_SECONDS_MAX, FailedEvent, Postponed
+from service_kit.gathering import gathering_seconds
 from service_kit.lifecycle import BackgroundService
 from service_kit.message import MESSAGE_BYTES_MAX, Delivery
 from service_kit.observability.metrics import Metrics
@@ -128,9 +129,13 @@ class Consumer(BackgroundService, Generic[E]):
     async def run_once(self) -> None:
         deliveries = await self.until_stopped(self._source.receive(self._batch_size))
         if deliveries:
-            self._metrics.consumer_batch_size.observe(len(deliveries))
-            with self._metrics.consumer_batch_duration.time():
-                await self._process(deliveries)
+            clock = asyncio.get_running_loop().time
+            began_at, found = clock(), len(deliveries)
+            await self._process(deliveries)
+            took_seconds = clock() - began_at
+            self._metrics.consumer_batch_size.observe(found)
+            self._metrics.consumer_batch_duration.observe(took_seconds)
+            await self.pause(gathering_seconds(found, enough=self._batch_size, took_seconds=took_seconds))
 
     async def _process(self, deliveries: Sequence[Delivery]) -> None:
         """Handle and settle; through an outage or a defect, until it ends or we are stopped."""

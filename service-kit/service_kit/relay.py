@@ -13,6 +13,7 @@ from service_kit import failpoints
 from service_kit.back_pressure import BackPressure
 from service_kit.broker import Publisher, PublishOutcome
 from service_kit.errors import BrokerUnavailable, MessageRejected
+from service_kit.gathering import gathering_seconds
 from service_kit.lifecycle import BackgroundService, Wakeup
 from service_kit.message import Message
 from service_kit.observability.metrics import Metrics
@@ -89,15 +90,17 @@ class Relay(BackgroundService):
         await self.until_stopped(self._publisher.ready())
         if self.stopping:
             return
-        behind = False
+        clock, enough = asyncio.get_running_loop().time, self._settings.batch_rows
+        began_at, found = clock(), 0
         try:
             for event_type in self._closed.due():
                 if not await self._relay_batch(1, only=event_type):
                     self._closed.open(event_type)  # nothing is left to probe it with
-            behind = await self._relay_batch(self._settings.batch_rows) == self._settings.batch_rows
+            found = await self._relay_batch(enough)
         finally:
-            self._back_pressure.turn_ended(behind=behind)
-        if not behind:
+            self._back_pressure.turn_ended(behind=found == enough)
+        if found < enough:
+            await self.pause(gathering_seconds(found, enough=enough, took_seconds=clock() - began_at))
             pause_seconds = min(self._settings.poll_seconds, self._closed.seconds_to_next_probe())
             await self.until_stopped(self._wakeup.wait(pause_seconds))
 

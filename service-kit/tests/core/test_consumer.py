@@ -40,6 +40,7 @@ class ScriptedHandler:
     def __init__(self, journal: list[str]) -> None:
         self.script: dict[str, Callable[[Received[StubEvent]], Outcome]] = {}
         self.outage = False
+        self.takes_seconds = 0.0
         self.batches: list[list[str]] = []
         self.calls: list[tuple[float, Received[StubEvent]]] = []
         self.handled: list[str] = []
@@ -54,7 +55,7 @@ class ScriptedHandler:
     async def handle(self, events: Sequence[Received[StubEvent]]) -> Sequence[Outcome]:
         self.batches.append([received.event.key for received in events])
         self.calls += [(asyncio.get_running_loop().time(), received) for received in events]
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.takes_seconds)
         if self.outage:
             raise DatabaseUnavailable("database: scripted")
         outcomes = [self._outcome(received) for received in events]
@@ -213,6 +214,24 @@ async def test_no_more_than_a_batch_is_taken_at_once(virtual_time: VirtualTime) 
     assert world.handler.batches == [["a:1", "b:1"], ["c:1", "d:1"], ["e:1"]]
     assert world.counted("consumer_batch_size_count") == 3
     assert world.counted("consumer_batch_size_sum") == 5
+
+
+@pytest.mark.parametrize(("first", "second_begins_at"), [(1, 0.02), (16, 0.04)])
+async def test_after_a_crowd_the_next_batch_gathers_for_as_long_as_that_took(
+    world: World, virtual_time: VirtualTime, first: int, second_begins_at: float
+) -> None:
+    world.handler.takes_seconds = 0.02
+    world.put(*(f"{number}:1" for number in range(first)))
+    async with running(world):
+        await asyncio.sleep(0.01)
+        world.put("late:1")
+        await asyncio.sleep(0.02)
+        world.put("later:1")
+        await asyncio.sleep(1.0)
+    ((began_at, _),) = world.handler.attempts("late:1")
+    assert began_at == pytest.approx(second_begins_at)
+    together = ["late:1", "later:1"] in world.handler.batches
+    assert together is (first == 16)
 
 
 async def test_events_of_one_subject_are_handled_one_after_the_other(

@@ -166,6 +166,25 @@ async def test_a_batch_is_claimed_confirmed_and_removed_once(world: World) -> No
     assert world.counted("events_failed_total") == 0
 
 
+@pytest.mark.parametrize(("first", "second_is_sent_at"), [(15, 0.02), (16, 0.04)])
+async def test_after_a_crowd_the_next_claim_gathers_for_as_long_as_that_turn_took(
+    world: World, first: int, second_is_sent_at: float
+) -> None:
+    await world.add(*events(first))
+    world.publisher.confirming.clear()
+
+    async with running(world):
+        await asyncio.sleep(0.01)
+        await world.add(*events(1, start=first))
+        world.wakeup.notify()
+        await asyncio.sleep(0.01)
+        world.publisher.confirming.set()
+        await asyncio.sleep(0.9)
+
+    assert [at for at, _ in world.publisher.batches] == pytest.approx([0.0, second_is_sent_at])
+    assert world.waiting == []
+
+
 async def test_a_message_carries_its_event_its_id_and_its_trace(world: World) -> None:
     await world.add(outbox_event(7))
     (waiting,) = world.database.outbox.values()
