@@ -1,6 +1,7 @@
 """Connections to one PostgreSQL database, and the one place where its errors are told apart."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
@@ -25,6 +26,8 @@ else:
 # table that is not migrated yet) would be said of any message, and so is an outage.
 _FAULTS_OF_THE_MESSAGE = {"21", "22", "23", "54"}
 _CONNECT_TIMEOUT_SECONDS = 5.0
+_KEPT_SECONDS_MAX = 60.0
+"""Well below the time after which the pool closes a connection that nobody uses."""
 
 # Our statements find rows by an index. Of a table that is new the planner does not know that it will grow: it
 # would keep a prepared plan that reads the whole of it for every batch, until the next ANALYZE. Compiling a
@@ -34,6 +37,7 @@ PLANS_BY_INDEX = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
 }
 
 
@@ -65,6 +69,9 @@ class Database:
             server_settings={"application_name": application_name, **PLANS_BY_INDEX},
             reset=_no_reset,
         )
+        # Giving a connection to the pool and taking it again costs more than most statements.
+        self._kept: deque[tuple[float, Connection]] = deque()
+        self._waiting = 0
 
     async def __aenter__(self) -> Self:
         await self._pool  # opens nothing yet, since min_size is 0
@@ -77,13 +84,40 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection on which each statement is its own transaction. Raises DatabaseUnavailable."""
         with outages(self._where):
-            async with self._pool.acquire(timeout=self._timeout_seconds) as connection:
-                try:
-                    yield connection
-                except asyncpg.ReadOnlySQLTransactionError:
+            connection = await self._take()
+            try:
+                yield connection
+            except BaseException as error:
+                if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                     # A primary that became a standby: the next connection finds the new primary.
                     connection.terminate()
-                    raise
+                await self._pool.release(connection)
+                raise
+            await self._put_back(connection)
+
+    async def _take(self) -> Connection:
+        while self._kept:
+            _, connection = self._kept.pop()
+            if _is_open(connection):
+                return connection
+        self._waiting += 1
+        try:
+            return await self._pool.acquire(timeout=self._timeout_seconds)
+        finally:
+            self._waiting -= 1
+
+    async def _put_back(self, connection: Connection) -> None:
+        """Keep it for the next, unless somebody waits for the pool's. Those not needed for long go there too.
+
+        So do those that were closed, or left in a transaction: the pool rolls back.
+        """
+        if not _is_open(connection) or connection.is_in_transaction():
+            await self._pool.release(connection)
+            return
+        now = asyncio.get_running_loop().time()
+        self._kept.append((now, connection))
+        while self._kept and (self._waiting or now - self._kept[0][0] > _KEPT_SECONDS_MAX):
+            await self._pool.release(self._kept.popleft()[1])
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -110,11 +144,11 @@ class Database:
 
     @property
     def idle_connections(self) -> int:
-        return self._pool.get_idle_size()
+        return self._pool.get_idle_size() + sum(_is_open(connection) for _, connection in self._kept)
 
     @property
     def used_connections(self) -> int:
-        return self._pool.get_size() - self._pool.get_idle_size()
+        return self._pool.get_size() - self.idle_connections
 
     async def problem(self) -> str | None:
         """None when the database answers; else raises DatabaseUnavailable."""
@@ -163,6 +197,13 @@ def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _is_open(connection: Connection) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # it was closed meanwhile, and the pool has it back
+        return False
 
 
 async def _no_reset(_: asyncpg.Connection) -> None:

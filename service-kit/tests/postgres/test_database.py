@@ -194,6 +194,51 @@ async def test_a_primary_that_became_a_standby_is_an_outage_and_left(single: Dat
     assert await backend(single) != pid
 
 
+async def test_a_connection_is_kept_for_the_next_and_counts_as_idle(database: Database) -> None:
+    first = await backend(database)
+
+    assert await backend(database) == first
+    assert (database.idle_connections, database.used_connections) == (1, 0)
+    async with database.connection():
+        assert (database.idle_connections, database.used_connections) == (0, 1)
+
+
+async def test_few_connections_serve_many_and_nobody_waits_for_ever(dsn: str, database: Database) -> None:
+    async def work(small: Database, number: int) -> int:
+        async with small.connection() as connection:
+            answer: int = await connection.fetchval("SELECT $1::int FROM pg_sleep(0.002)", number)
+        return answer
+
+    async with Database(dsn, application_name="small", connections_max=2, command_timeout_seconds=5) as small:
+        answers = await asyncio.gather(*(work(small, number) for number in range(100)))
+        assert small.idle_connections + small.used_connections == 2
+
+    assert answers == list(range(100))
+
+
+async def test_a_kept_connection_that_the_server_closed_is_not_used_again(
+    single: Database, other: asyncpg.Connection
+) -> None:
+    pid = await backend(single)
+    await other.execute("SELECT pg_terminate_backend($1)", pid)
+    await eventually(lambda: single.idle_connections == 0)
+
+    assert await backend(single) != pid
+
+
+async def test_a_connection_that_is_not_needed_for_long_goes_back_to_the_pool(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with database.connection(), database.connection():
+        pass
+    monkeypatch.setattr("service_kit.postgres.database._KEPT_SECONDS_MAX", 0.0)
+
+    await count(database)
+
+    assert database._pool.get_idle_size() == 1  # which closes it when nobody needs it
+    assert (database.idle_connections, database.used_connections) == (2, 0)
+
+
 async def test_no_free_connection_is_an_outage(dsn: str, database: Database) -> None:
     async with Database(dsn, application_name="small", connections_max=1, command_timeout_seconds=2) as small:
         async with small.connection():
