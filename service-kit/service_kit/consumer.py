@@ -131,10 +131,10 @@ class Consumer(BackgroundService, Generic[E]):
         if deliveries:
             clock = asyncio.get_running_loop().time
             began_at, found = clock(), len(deliveries)
-            await self._process(deliveries)
-            took_seconds = clock() - began_at
             self._metrics.consumer_batch_size.observe(found)
-            self._metrics.consumer_batch_duration.observe(took_seconds)
+            with self._metrics.consumer_batch_duration.time():
+                await self._process(deliveries)
+            took_seconds = clock() - began_at
             await self.pause(gathering_seconds(found, enough=self._batch_size, took_seconds=took_seconds))
 
     async def _process(self, deliveries: Sequence[Delivery]) -> None:

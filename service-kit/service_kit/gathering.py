@@ -1,14 +1,17 @@
 """Larger batches under load: what a batch costs is for a good part its round trips, whatever is in it."""
 
-_MANY = 16
+_CROWD = 16
+_QUICK_SECONDS = 0.01
 _SECONDS_MAX = 0.03
 
 
 def gathering_seconds(found: int, *, enough: int, took_seconds: float) -> float:
-    """How long to wait before the next batch, after one of `found` pieces that took so long.
+    """How long to wait before the next batch, after one of `found` messages or rows that took so long.
 
-    Nothing unless there is a crowd, and nothing when the batch was full: a lone event waits for nobody, and
-    a backlog is worked off without a pause. In between the wait is as long as the work was, 30 ms at most:
-    the next batch is twice as large, and costs little more.
+    A lone one waits for nobody, and a full batch shows a backlog, which is worked off without a pause. In
+    between the wait grows with the time that the work took, which is short unless the machine is busy: the
+    next batch is larger then, and costs little more.
     """
-    return min(took_seconds, _SECONDS_MAX) if _MANY <= found < enough else 0.0
+    if not _CROWD <= found < enough:
+        return 0.0
+    return min(max(0.0, took_seconds - _QUICK_SECONDS), _SECONDS_MAX)

@@ -84,13 +84,16 @@ async def test_orders_of_before_events_were_kept_are_left_out(
 
 async def test_a_page_is_found_by_the_index(database: Database) -> None:
     await decide(database, received("o-1", "laptop"))
-    values = {"$1": "500", "$2": "now()", "$3": "'o-1'"}
+    statements = {
+        f"PREPARE page (bigint) AS {NEWEST}": "EXECUTE page (500)",
+        f"PREPARE page (bigint, timestamptz, text) AS {BEFORE}": "EXECUTE page (500, now(), 'o-1')",
+    }
 
     async with database.connection() as connection:
-        for statement in (NEWEST, BEFORE):
-            for name, value in values.items():
-                statement = statement.replace(name, value)
-            plan = [row[0] for row in await connection.fetch(f"EXPLAIN {statement}")]
+        for prepare, execute in statements.items():
+            await connection.execute(prepare)
+            plan = [row[0] for row in await connection.fetch(f"EXPLAIN {execute}")]
+            await connection.execute("DEALLOCATE page")
             assert any("processing_states_decided_at" in line for line in plan), plan
 
 

@@ -1,6 +1,7 @@
 """Connections to one PostgreSQL database, and the one place where its errors are told apart."""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,11 +28,13 @@ else:
 _FAULTS_OF_THE_MESSAGE = {"21", "22", "23", "54"}
 _CONNECT_TIMEOUT_SECONDS = 5.0
 _KEPT_SECONDS_MAX = 60.0
-"""Well below the time after which the pool closes a connection that nobody uses."""
+_UNUSED_SECONDS_MAX = 240.0
+"""Together these stay below 350 s, after which load balancers usually forget a connection that is silent."""
 
 # Our statements find rows by an index. Of a table that is new the planner does not know that it will grow: it
 # would keep a prepared plan that reads the whole of it for every batch, until the next ANALYZE. Compiling a
 # plan takes longer than any of our statements runs, but the price of what is off makes it look worth while.
+# And a plan is made once: for a look-up of one key, planning it each time takes longer than running it.
 PLANS_BY_INDEX = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -68,6 +71,8 @@ class Database:
             command_timeout=command_timeout_seconds,
             server_settings={"application_name": application_name, **PLANS_BY_INDEX},
             reset=_no_reset,
+            max_inactive_connection_lifetime=_UNUSED_SECONDS_MAX,
+            max_queries=sys.maxsize,  # giving a connection back must not wait for the server
         )
         # Giving a connection to the pool and taking it again costs more than most statements.
         self._kept: deque[tuple[float, Connection]] = deque()
@@ -100,6 +105,7 @@ class Database:
             _, connection = self._kept.pop()
             if _is_open(connection):
                 return connection
+            await self._pool.release(connection)
         self._waiting += 1
         try:
             return await self._pool.acquire(timeout=self._timeout_seconds)
@@ -133,14 +139,9 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        with outages(self._where):
-            async with AsyncExitStack() as stack:
-                await asyncio.gather(
-                    *(
-                        stack.enter_async_context(self._pool.acquire(timeout=self._timeout_seconds))
-                        for _ in range(count)
-                    )
-                )
+        async with AsyncExitStack() as stack:
+            for _ in range(count):
+                await stack.enter_async_context(self.connection())
 
     @property
     def idle_connections(self) -> int:

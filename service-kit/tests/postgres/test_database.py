@@ -1,7 +1,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -211,7 +211,7 @@ async def test_few_connections_serve_many_and_nobody_waits_for_ever(dsn: str, da
 
     async with Database(dsn, application_name="small", connections_max=2, command_timeout_seconds=5) as small:
         answers = await asyncio.gather(*(work(small, number) for number in range(100)))
-        assert small.idle_connections + small.used_connections == 2
+        assert (small.idle_connections, small.used_connections) == (2, 0)
 
     assert answers == list(range(100))
 
@@ -224,6 +224,29 @@ async def test_a_kept_connection_that_the_server_closed_is_not_used_again(
     await eventually(lambda: single.idle_connections == 0)
 
     assert await backend(single) != pid
+
+
+async def test_opening_connections_counts_those_that_are_kept(dsn: str, database: Database) -> None:
+    async with Database(dsn, application_name="small", connections_max=2, command_timeout_seconds=5) as small:
+        await count(small)
+        await small.open_connections(2)
+        await small.open_connections(2)
+        assert (small.idle_connections, small.used_connections) == (2, 0)
+
+
+async def test_a_statement_whose_cancellation_is_swallowed_costs_no_connection(single: Database) -> None:
+    async with single.connection() as connection:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await connection.execute("SELECT count(*) FROM generate_series(1, 3000000)")
+    await asyncio.sleep(0)  # dropped by now
+
+    assert await count(single) == 0
+
+
+async def test_a_plan_is_made_once(database: Database) -> None:
+    async with database.connection() as connection:
+        assert await connection.fetchval("SHOW plan_cache_mode") == "force_generic_plan"
 
 
 async def test_a_connection_that_is_not_needed_for_long_goes_back_to_the_pool(
