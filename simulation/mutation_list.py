@@ -80,7 +80,7 @@ MUTATIONS = (
             Edit(
                 "processor_service.infrastructure.decided_orders:PostgresDecidedOrders.record",
                 "states = [answer.state for answer in decided.values()]",
-                "from service_kit.postgres.inbox import ACCEPT\n"
+                "from service_kit.testing.inbox import ACCEPT\n"
                 "    async with self._database.connection() as connection:\n"
                 "        fresh = await connection.fetch(ACCEPT, list(decided))\n"
                 "    decided = {each['event_key']: decided[each['event_key']] for each in fresh}\n"

@@ -149,7 +149,6 @@ class Service:
 
     async def _serve(self, parts: ServiceParts, deadline: "_Deadline") -> None:
         readiness = Readiness({**parts.checks, "migrations": self._migrations_check})
-        # The router looks at them in this order: what is asked for most stands first.
         routes = [*parts.routes, *health_routes(self.name, readiness), metrics_route(parts.metrics.registry)]
         list(roles_of(routes))  # raises for one without
         app = application(routes, metrics=parts.metrics, access=parts.access)

@@ -9,7 +9,8 @@ import asyncpg
 import msgspec
 
 from service_kit.failures import DEATH_HEADERS
-from service_kit.postgres import dead_letters, failures, housekeeping, inbox, outbox
+from service_kit.postgres import dead_letters, failures, housekeeping, outbox
+from service_kit.testing import inbox
 from simulation.database.rows import Row, Table, Values
 from simulation.database.statements import Records, Tables, Waiting, Work, models
 

@@ -9,14 +9,13 @@ from random import Random
 
 import pytest
 
-from service_kit.inbox import Inbox
 from service_kit.outbox import OutboxEvent
 from service_kit.postgres.dead_letters import PostgresDeadLetters
 from service_kit.postgres.failures import PostgresFailures
-from service_kit.postgres.inbox import PostgresInbox
 from service_kit.postgres.outbox import PostgresOutbox, add_to_outbox
 from service_kit.testing.dead_letters_conformance import DeadLettersConformance
 from service_kit.testing.failures_conformance import FailuresConformance
+from service_kit.testing.inbox import Inbox, PostgresInbox
 from service_kit.testing.inbox_conformance import InboxConformance
 from service_kit.testing.outbox_conformance import OutboxConformance
 from service_kit.testing.stores_conformance import RETRY_POLICY

@@ -1,8 +1,7 @@
 """Applying results on real PostgreSQL: the guards stand in SQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import cast
 
@@ -19,6 +18,7 @@ from order_service.infrastructure.unit_of_work import CANCEL
 from service_kit.lifecycle import Wakeup
 from service_kit.postgres.database import Connection, Database
 from service_kit.testing.eventually import eventually
+from service_kit.testing.transactions_conformance import OnConnection
 
 WAITERS = """
 SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.datname = current_database()
@@ -56,17 +56,6 @@ async def stored(connection: asyncpg.Connection, order_id: str = "o-1") -> tuple
     )
     assert record is not None
     return record["status"], record["version"], record["fail_reason"]
-
-
-class OnConnection(Database):
-    """For results that are applied in the transaction of `connection`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        yield self._connection
 
 
 def within(connection: asyncpg.Connection) -> PostgresResults:
@@ -187,18 +176,6 @@ async def test_a_batch_that_fails_changes_nothing_at_all(own_dsn: str) -> None:
         assert (await apply_processed([result("a")], results)).outcomes == [Applied.APPLIED]
 
 
-async def test_what_is_not_committed_is_not_there(
-    results: PostgresResults, connection: asyncpg.Connection
-) -> None:
-    transaction = connection.transaction()
-    await transaction.start()
-    assert len((await within(connection).apply([result()])).finished) == 1
-    await transaction.rollback()
-
-    assert await stored(connection) == ("pending", 1, None)
-    assert await connection.fetchval("SELECT count(*) FROM processed_inbox") == 0
-
-
 async def test_a_concurrent_duplicate_waits_for_the_first_and_then_changes_nothing(
     results: PostgresResults, connection: asyncpg.Connection
 ) -> None:
@@ -305,13 +282,11 @@ async def test_results_are_not_compared_with_each_other(database: Database) -> N
 
 async def plan_of_apply(database: Database) -> str:
     async with database.connection() as session:
-        await session.execute("SET plan_cache_mode = force_generic_plan")
         await session.execute(f"PREPARE apply (text[], text[], text[], text[], bigint[], text) AS {APPLY}")
         explained = await session.fetch(
             "EXPLAIN (VERBOSE) EXECUTE apply ('{k}', '{o-1}', '{done}', '{NULL}', '{2}', 'p')"
         )
         await session.execute("DEALLOCATE apply")
-        await session.execute("RESET plan_cache_mode")
     return "\n".join(record[0] for record in explained)
 
 

@@ -31,11 +31,8 @@ class Broken(Exception):
 class ResultsInMemory(OrderResults):
     orders: dict[OrderId, Order]
     keys: set[str] = field(default_factory=set)
-    broken: bool = False
 
     async def apply(self, results: Sequence[ProcessedOrder]) -> Effect:
-        if self.broken:
-            raise Broken
         known = [result for result in results if result.order_id in self.orders]
         moving = [result for result in known if result.key not in self.keys and self._may_move(result)]
         self.keys |= {result.key for result in known}
@@ -185,13 +182,6 @@ async def test_a_result_of_an_unknown_order_is_not_accepted_and_works_once_the_o
     assert results.keys == {result("known").key}
     results.orders[OrderId("unknown")] = pending("unknown")
     assert (await apply_processed([result("unknown")], results)).outcomes == [Applied.APPLIED]
-
-
-async def test_what_the_database_failed_at_has_no_outcome() -> None:
-    results = ResultsInMemory({OrderId("o-1"): pending()}, broken=True)
-
-    with pytest.raises(Broken):
-        await apply_processed([result()], results)
 
 
 async def test_overdue_orders_get_their_event_again_each_in_a_trace_of_its_own() -> None:

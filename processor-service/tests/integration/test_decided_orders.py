@@ -193,21 +193,6 @@ async def test_any_text_is_stored_as_it_is(database: Database, text: str) -> Non
     assert await find(database, text) == {text: kept}
 
 
-async def test_leaving_without_commit_rolls_everything_back(
-    shared: SharedPostgres, database: Database, connection: asyncpg.Connection
-) -> None:
-    async with begun(shared) as session:
-        assert await record(OnConnection(session.connection), ["order.created:o-1:1"], state()) == {"o-1"}
-
-    assert await find(database, "o-1") == {}
-    assert (
-        await connection.fetchval(
-            "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM processed_inbox)"
-        )
-        == 0
-    )
-
-
 async def test_what_cannot_be_stored_takes_the_whole_batch_with_it(
     database: Database, connection: asyncpg.Connection
 ) -> None:

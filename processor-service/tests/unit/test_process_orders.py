@@ -4,8 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
-import pytest
-
 from processor_service.application.ports import (
     Answer,
     DecidedOrders,
@@ -20,10 +18,6 @@ from processor_service.domain.order import Order, OrderId
 APPROVED = approve()
 
 
-class Broken(Exception):
-    """The database broke."""
-
-
 @dataclass
 class Tables:
     states: dict[OrderId, ProcessingState] = field(default_factory=dict)
@@ -32,11 +26,10 @@ class Tables:
 
 
 class StoreInMemory(DecidedOrders):
-    """Records in `tables`, or not at all while it is `broken`."""
+    """Records in `tables`."""
 
-    def __init__(self, *states: ProcessingState, broken: bool = False) -> None:
+    def __init__(self, *states: ProcessingState) -> None:
         self.tables = Tables(states={state.order_id: state for state in states})
-        self.broken = broken
         self.transactions = 0
 
     async def find(self, order_ids: Collection[OrderId]) -> Mapping[OrderId, ProcessingState]:
@@ -44,8 +37,6 @@ class StoreInMemory(DecidedOrders):
 
     async def record(self, decided: Mapping[str, Answer], repeated: Sequence[Answer]) -> set[OrderId]:
         self.transactions += 1
-        if self.broken:
-            raise Broken
         fresh = [answer for key, answer in decided.items() if key not in self.tables.keys]
         newer = [answer for answer in fresh if self._is_newer(answer.state)]
         saved = {answer.state.order_id: answer.state for answer in newer}
@@ -243,16 +234,6 @@ async def test_decisions_and_repeated_answers_are_recorded_at_once() -> None:
 
     assert store.transactions == 1
     assert [answer.state.order_id for answer in store.tables.answers] == ["a", "b", "repeated"]
-
-
-async def test_who_asked_is_told_when_recording_fails() -> None:
-    store = StoreInMemory(state("a"), broken=True)
-    before = deepcopy(store.tables)
-
-    with pytest.raises(Broken):
-        await run(store, ScriptedPolicy(store), received("a"), received("b"))
-
-    assert store.tables == before
 
 
 async def test_a_repeated_answer_goes_out_in_the_trace_of_the_question() -> None:

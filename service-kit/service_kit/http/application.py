@@ -36,7 +36,7 @@ def application(routes: Routes, *, metrics: Metrics, access: Access = NOBODY) ->
 
 
 class _Application:
-    """One layer: each call around a request costs all of them."""
+    """Finds the route, lets in or refuses, answers and measures, in one call: each more has a price."""
 
     def __init__(self, routes: RouteTable, durations: Durations, access: Access) -> None:
         self._routes = routes

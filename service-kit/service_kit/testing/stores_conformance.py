@@ -5,9 +5,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from service_kit.failures import DeadLetters, FailedEvent, FailureStore, Postponed
-from service_kit.inbox import Inbox
 from service_kit.outbox import OutboxBacklog, OutboxEvent, OutboxStore
 from service_kit.retry import Backoff, RetryPolicy
+from service_kit.testing.inbox import Inbox
 
 RETRY_POLICY = RetryPolicy(attempts_max=3, backoff=Backoff(first_seconds=60, max_seconds=3600, jitter=0))
 """What the outbox under test has to be made with: a minute, two minutes, dead."""

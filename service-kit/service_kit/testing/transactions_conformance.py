@@ -14,9 +14,10 @@ from asyncpg.transaction import Transaction
 
 from service_kit.errors import DatabaseUnavailable
 from service_kit.outbox import OutboxEvent
-from service_kit.postgres import failures, housekeeping, inbox, outbox
+from service_kit.postgres import failures, housekeeping, outbox
 from service_kit.postgres.database import Connection, Database, outages
 from service_kit.postgres.outbox import add_to_outbox
+from service_kit.testing import inbox
 from service_kit.testing.eventually import eventually
 
 T = TypeVar("T")

@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from service_kit.inbox import Inbox
 from service_kit.outbox import OutboxEvent
 from service_kit.testing.dead_letters_conformance import DeadLettersConformance
 from service_kit.testing.failures_conformance import FailuresConformance
 from service_kit.testing.fakes import FakeDatabase, FakeDeadLetters, FakeFailures, FakeInbox, FakeOutbox
+from service_kit.testing.inbox import Inbox
 from service_kit.testing.inbox_conformance import InboxConformance
 from service_kit.testing.outbox_conformance import OutboxConformance
 from service_kit.testing.stores_conformance import RETRY_POLICY

@@ -6,8 +6,8 @@ import pytest
 
 from service_kit.errors import DatabaseUnavailable
 from service_kit.postgres.database import Connection, Database
-from service_kit.postgres.inbox import PostgresInbox
 from service_kit.postgres.unit_of_work import PostgresUnitOfWork
+from service_kit.testing.inbox import PostgresInbox
 from service_kit.testing.postgres_server import PostgresServer
 
 

@@ -1,8 +1,19 @@
-"""The inbox in PostgreSQL."""
+"""The inbox by a statement of its own. Services write theirs in the statement of the effect.
+
+What transactions do with keys is easiest to see here, on PostgreSQL and on its models.
+"""
 
 from collections.abc import Collection
+from typing import Protocol
 
 from service_kit.postgres.database import Connection
+
+
+class Inbox(Protocol):
+    async def accept(self, keys: Collection[str]) -> set[str]:
+        """Store `keys` with the running transaction; return those that were not there before."""
+        ...
+
 
 # Sorted, so that two batches with common keys wait for each other instead of deadlocking.
 ACCEPT = """
