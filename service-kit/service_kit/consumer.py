@@ -135,7 +135,8 @@ class Consumer(BackgroundService, Generic[E]):
             with self._metrics.consumer_batch_duration.time():
                 await self._process(deliveries)
             took_seconds = clock() - began_at
-            await self.pause(gathering_seconds(found, enough=self._batch_size, took_seconds=took_seconds))
+            if wait_seconds := gathering_seconds(found, enough=self._batch_size, took_seconds=took_seconds):
+                await self.pause(wait_seconds)
 
     async def _process(self, deliveries: Sequence[Delivery]) -> None:
         """Handle and settle; through an outage or a defect, until it ends or we are stopped."""

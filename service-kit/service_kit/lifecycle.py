@@ -69,8 +69,7 @@ class BackgroundService(ABC):
 
     async def pause(self, seconds: float) -> None:
         """Sleep, or less when stopped."""
-        if seconds:
-            await self.until_stopped(asyncio.sleep(seconds))
+        await self.until_stopped(asyncio.sleep(seconds))
 
     async def until_stopped(
         self, waiting: Coroutine[Any, Any, T], *, linger_seconds: float = 0.0

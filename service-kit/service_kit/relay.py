@@ -100,7 +100,8 @@ class Relay(BackgroundService):
         finally:
             self._back_pressure.turn_ended(behind=found == enough)
         if found < enough:
-            await self.pause(gathering_seconds(found, enough=enough, took_seconds=clock() - began_at))
+            if wait_seconds := gathering_seconds(found, enough=enough, took_seconds=clock() - began_at):
+                await self.pause(wait_seconds)
             pause_seconds = min(self._settings.poll_seconds, self._closed.seconds_to_next_probe())
             await self.until_stopped(self._wakeup.wait(pause_seconds))
 
