@@ -9,6 +9,7 @@ from bench.report.markdown import milliseconds, number, percent, table
 from bench.report.targets import targets
 from bench.results import Results
 from bench.scenarios.traces import SHARES
+from bench.window import WINDOW_CONNECTIONS, WINDOW_ORDERS
 
 
 def page(results: Results) -> str:
@@ -104,8 +105,9 @@ def _sustained(results: Results) -> str:
     ]
     head = ["", "orders/s held", "most found", "not final at the stop", "final after", "p99 of the answer"]
     note = (
-        "First the most that the path carries is found (never more than 1,500 orders under way); 95 % of it "
-        "is then sent at a fixed rate, whatever is answered, and held."
+        f"First the most that the path carries is found, by {WINDOW_CONNECTIONS} clients and never more than "
+        f"{WINDOW_ORDERS:,} orders under way; 95 % of it is then sent at a fixed rate, whatever is answered, "
+        "and held."
     )
     plot = "![](plots/backlog.svg)"
     return f"## Sustained, end to end\n\n{note}\n\n{table(head, rows)}\n\n{plot}"
