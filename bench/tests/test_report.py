@@ -134,6 +134,14 @@ def test_the_plain_implementation_is_compared_at_its_best(measured: Results, fig
     assert times.value == pytest.approx(3000.0 / 300.0)
 
 
+def test_each_run_is_compared_with_its_own_plain_one(measured: Results) -> None:
+    measured.runs["sustained"] = [{"1": _COURSE | {"rate": rate}} for rate in (4000.0, 5000.0, 6000.0)]
+    measured.runs["plain"] = [{"5": _PLAIN | {"drain_rate": rate}} for rate in (100.0, 50.0, 100.0)]
+    [times] = [target for target in targets(measured) if target.text.startswith("times the plain")]
+    assert times.value == 60.0
+    assert times.spread == 1.0
+
+
 def test_results_are_read_as_they_were_written(measured: Results, tmp_path: Path) -> None:
     results.write(tmp_path / "results.json", measured)
     assert results.read(tmp_path / "results.json") == measured
