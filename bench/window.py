@@ -11,10 +11,10 @@ from bench.servers import connected
 from bench.stage import Stage
 from bench.watch import pending
 
-# With 64 clients and half the window a tenth of both cores stayed idle: what ended the search was that too
-# few orders were offered, and not what the path carries.
+# Half the window and 64 clients leave cores idle: what ends the search is then that too few orders are
+# offered, and not what the path carries (docs/performance.md has the figures).
 WINDOW_ORDERS = 3_000
-WINDOW_CONNECTIONS = 256
+PATH_CONNECTIONS = 256
 _LOOK_SECONDS, _LOOK_SECONDS_WINDOWED = 0.5, 0.1
 _DRAIN_SECONDS_MAX = 120.0
 

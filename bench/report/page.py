@@ -9,7 +9,7 @@ from bench.report.markdown import milliseconds, number, percent, table
 from bench.report.targets import targets
 from bench.results import Results
 from bench.scenarios.traces import SHARES
-from bench.window import WINDOW_CONNECTIONS, WINDOW_ORDERS
+from bench.window import PATH_CONNECTIONS, WINDOW_ORDERS
 
 
 def page(results: Results) -> str:
@@ -105,7 +105,7 @@ def _sustained(results: Results) -> str:
     ]
     head = ["", "orders/s held", "most found", "not final at the stop", "final after", "p99 of the answer"]
     note = (
-        f"First the most that the path carries is found, by {WINDOW_CONNECTIONS} clients and never more than "
+        f"First the most that the path carries is found, by {PATH_CONNECTIONS} clients and never more than "
         f"{WINDOW_ORDERS:,} orders under way; 95 % of it is then sent at a fixed rate, whatever is answered, "
         "and held."
     )

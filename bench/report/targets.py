@@ -1,5 +1,6 @@
 """What this project has promised itself about its speed, and whether the figures keep it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +161,7 @@ def _memory_targets(soak: Measured) -> list[Target]:
 
 
 def _left(sustained: Measured, events: str) -> float | None:
-    """How many runs had something left."""
+    """How many orders the runs left that had any left."""
     runs = [run[events] for run in sustained.runs if events in run]
     late = [run for run in runs if run["drained_seconds"] is None or run["drained_seconds"] > 2]
     return float(sum(run["backlog_at_stop"] for run in late)) if runs else None
@@ -175,21 +176,20 @@ def _loss(traces: Measured, share: str) -> float | None:
 
 
 def _times_plain(sustained: Measured, plain: Measured) -> list[float]:
-    """Of each run, compared with itself: the machine's speed changes from one to the next.
+    """Of each run, compared with its own plain one: the machine's speed changes from one run to the next.
 
     With the largest of the plain one's figures, under load or draining, at any poll interval: the comparison
-    is not to flatter.
+    is not to flatter. None when a run of one side failed: which of the others are a pair is then unknown.
     """
-    bests = [
-        max(_at(run, poll, figure) for poll in plain.names() for figure in ("rate", "drain_rate"))
-        for run in plain.runs
-    ]
-    return [ours / best for ours, best in zip(sustained.all("1", "rate"), bests, strict=False) if best]
+    rates, bests = sustained.all("1", "rate"), [_best(run) for run in plain.runs]
+    if len(rates) != len(bests):
+        return []
+    return [rate / best for rate, best in zip(rates, bests, strict=True) if best]
 
 
-def _at(run: dict[str, Any], poll: str, figure: str) -> float:
-    polled = run[poll]
-    return float(polled[figure] or 0) if isinstance(polled, dict) else 0.0
+def _best(plain: Mapping[str, Any]) -> float:
+    polls = [poll for poll in plain.values() if isinstance(poll, dict)]
+    return max((poll.get(figure) or 0.0 for poll in polls for figure in ("rate", "drain_rate")), default=0.0)
 
 
 def _ratio(value: float | None, other: float | None) -> float | None:

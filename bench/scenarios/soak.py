@@ -9,7 +9,7 @@ from bench.servers import connected
 from bench.stage import Stage, stage
 from bench.statistics import slope_per_minute
 from bench.watch import sizes
-from bench.window import WINDOW_CONNECTIONS, WINDOW_ORDERS, held
+from bench.window import PATH_CONNECTIONS, WINDOW_ORDERS, held
 
 _LOOK_SECONDS = 2.0
 _SECONDS_MAX = 900.0
@@ -24,7 +24,7 @@ async def run(bench: Bench) -> Figures:
             course = await held(
                 staged,
                 staged.spec(
-                    connections=WINDOW_CONNECTIONS,
+                    connections=PATH_CONNECTIONS,
                     seconds=_SECONDS_MAX,
                     count=bench.lengths.soak_orders,
                     prefix="soak",

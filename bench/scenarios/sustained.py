@@ -4,7 +4,7 @@ from bench.load.spec import LoadSpec
 from bench.scenarios.intake import told
 from bench.scenarios.scenario import Bench, Figures, Scenario
 from bench.stage import Stage, stage
-from bench.window import WINDOW_CONNECTIONS, WINDOW_ORDERS, Course, held
+from bench.window import PATH_CONNECTIONS, WINDOW_ORDERS, Course, held
 
 EVENTS_PER_MESSAGE = (1, 100)
 _HELD_SHARE = 0.95
@@ -25,7 +25,7 @@ async def _sustained(bench: Bench, events: int) -> Figures:
         course = await held(
             staged,
             staged.spec(
-                connections=WINDOW_CONNECTIONS,
+                connections=PATH_CONNECTIONS,
                 seconds=lengths.sustained_seconds,
                 rate=_HELD_SHARE * found.rate,
                 prefix="s",
@@ -44,7 +44,7 @@ async def _sustained(bench: Bench, events: int) -> Figures:
 def windowed(staged: Stage, seconds: float, prefix: str, **fields: object) -> LoadSpec:
     """As many orders as the path carries, and no more."""
     return staged.spec(
-        connections=WINDOW_CONNECTIONS,
+        connections=PATH_CONNECTIONS,
         seconds=seconds,
         prefix=prefix,
         allowance=WINDOW_ORDERS,
