@@ -171,7 +171,9 @@ async def _taste(response: httpx.Response) -> None:
             async for chunk in response.aiter_raw(ANSWER_BYTES_MAX):
                 taken += len(chunk)
                 if taken >= ANSWER_BYTES_MAX:
-                    return
+                    # Not left here: httpx's inner generators would stay half read, for the garbage collector
+                    # to end, perhaps after the event loop. The next read fails, which ends each of them.
+                    await response.extensions["network_stream"].aclose()
     except (httpx.HTTPError, OSError):
         return
 
