@@ -30,11 +30,12 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseAddresses:
-    """`data_dir` is where embedded data are kept, None when there are none to keep."""
+    """`data_dir` is where embedded data are kept; None when there are none, or they are `thrown_away`."""
 
     order: str
     processor: str
     data_dir: Path | None
+    thrown_away: bool = False
 
 
 @asynccontextmanager
@@ -52,7 +53,10 @@ async def databases(
         own_order = await asyncio.to_thread(postgres.ensure_database, "orders")
         own_processor = await asyncio.to_thread(postgres.ensure_database, "processor")
         yield DatabaseAddresses(
-            order=order or own_order, processor=processor or own_processor, data_dir=data_dir
+            order=order or own_order,
+            processor=processor or own_processor,
+            data_dir=data_dir,
+            thrown_away=data_dir is None,
         )
 
 

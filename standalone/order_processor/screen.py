@@ -52,13 +52,15 @@ class Screen:
             table.caption = "kept: the order is from an earlier run"
         self._print_block(table)
 
-    def serving(self, order_service_url: str, data_dir: Path | None) -> None:
+    def serving(self, order_service_url: str, data_dir: Path | None, *, thrown_away: bool) -> None:
         self._console.print(f"The console:  {order_service_url}/console", soft_wrap=True)
         self._console.print(
             f"Look one up:  curl {order_service_url}/orders/ord-sample-success", soft_wrap=True
         )
         if data_dir:
             self._console.print(f"The data are kept in {escape(str(data_dir))}", soft_wrap=True)
+        if thrown_away:
+            self._console.print("The data are thrown away at the end (--ephemeral)")
         self._console.print("[bold]Serving until Ctrl-C.[/]")
 
     def note(self, words: str) -> None:
@@ -67,8 +69,9 @@ class Screen:
     def stopping(self) -> None:
         self._console.print("Stopping: finishing what is in hand …")
 
-    def stopped(self) -> None:
-        self._console.print("Stopped; nothing is lost.")
+    def stopped(self, *, thrown_away: bool) -> None:
+        what = "the data are thrown away (--ephemeral)" if thrown_away else "nothing is lost"
+        self._console.print(f"Stopped; {what}.")
 
     def _print_block(self, table: Table) -> None:
         self._console.print()

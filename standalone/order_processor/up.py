@@ -88,7 +88,7 @@ async def _up(options: UpOptions, environ: Mapping[str, str], screen: Screen) ->
         await serve_until_stopped(
             order, processor, meanwhile=lambda: _show(order, processor, addresses, screen)
         )
-    screen.stopped()
+    screen.stopped(thrown_away=addresses.thrown_away)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,4 +157,4 @@ async def _greet(order: Service, processor: Service, addresses: DatabaseAddresse
             screen.note(f"still pending; {order.url}/ready and {processor.url}/ready say what is missing")
     except httpx.HTTPError as error:
         screen.note(f"the sample orders were not accepted: {error}")
-    screen.serving(order.url, addresses.data_dir)
+    screen.serving(order.url, addresses.data_dir, thrown_away=addresses.thrown_away)

@@ -257,6 +257,7 @@ async def test_each_service_traces_by_its_own_name(tmp_path: Path) -> None:
         async with up(tmp_path / "data", tmp_path / "screen", "--ephemeral", settings=tracing) as running:
             await running.serving()
             assert await running.end(signal.SIGTERM) == 0
+            assert running.screen.count("thrown away") == 2 and "nothing is lost" not in running.screen
 
     kinds = {(span.service, span.kind) for span in receiver.spans}
     in_order_service = {("order-service", kind) for kind in ("SERVER", "PRODUCER", "CONSUMER")}

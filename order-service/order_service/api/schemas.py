@@ -37,6 +37,8 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Arithmet
 
 def parse_order(raw: bytes) -> Order:
     """The order that a request asks for. Raises InvalidOrder with every violation that can be told."""
+    if not raw:
+        raise InvalidOrder([Violation((), "is not readable: it is empty")])
     try:
         body = _typed.decode(raw)
     except msgspec.ValidationError as error:
@@ -132,7 +134,15 @@ def _all_violations(raw: bytes) -> list[Violation]:
 
 
 def _unreadable(error: Exception) -> Violation:
-    reason = "a number is out of range" if isinstance(error, ArithmeticError) else str(error)
+    match error:
+        case ArithmeticError():
+            reason = "a number is out of range"
+        case UnicodeDecodeError():
+            reason = "it is not UTF-8"
+        case RecursionError():
+            reason = "it is nested too deeply"
+        case _:
+            reason = str(error)
     return Violation((), f"is not readable: {reason}")
 
 

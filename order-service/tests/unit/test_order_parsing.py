@@ -216,6 +216,19 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
     assert message.startswith("is not readable: ")
 
 
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"", "it is empty"),
+        (b'{"order_id": "\xff"}', "it is not UTF-8"),
+        (b"[" * 100_000, "it is nested too deeply"),
+    ],
+    ids=["empty", "latin", "deep"],
+)
+def test_why_it_is_no_json_is_told_in_plain_words(raw: bytes, why: str) -> None:
+    assert errors_of(raw) == [((), f"is not readable: {why}")]
+
+
 def test_of_duplicate_keys_the_last_counts() -> None:
     raw = b"""{"order_id": "first", "order_id": "last", "customer_id": "c",
                "items": [{"sku": "s", "quantity": 1, "price": 1, "price": 2}]}"""
