@@ -10,6 +10,7 @@ from order_service.application.order_timeline import Timeline
 from order_service.domain.errors import InvalidOrder, Violation
 from order_service.domain.event import OrderEvent
 from order_service.domain.order import ITEMS_MAX, Item, Order, OrderSummary, new_order, text_violations
+from service_kit.http.inputs import why_unreadable
 
 
 class ItemBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,7 +45,7 @@ def parse_order(raw: bytes) -> Order:
     except msgspec.ValidationError as error:
         raise InvalidOrder(_all_violations(raw) or [Violation((), str(error))]) from error
     except _UNREADABLE as error:
-        raise InvalidOrder([_unreadable(error)]) from error
+        raise InvalidOrder([Violation((), why_unreadable(error))]) from error
     violations = [
         Violation(("items", index, "price"), "must be a number")
         for index, item in enumerate(body.items)
@@ -63,7 +64,7 @@ def parse_reason(raw: bytes) -> str | None:
     try:
         reason = msgspec.json.decode(raw, type=CancelBody).reason
     except (*_UNREADABLE, msgspec.ValidationError) as error:
-        raise InvalidOrder([_unreadable(error)]) from error
+        raise InvalidOrder([Violation((), why_unreadable(error))]) from error
     violations = [] if reason is None else text_violations(("reason",), reason)
     if violations:
         raise InvalidOrder(violations)
@@ -124,26 +125,13 @@ def _all_violations(raw: bytes) -> list[Violation]:
     try:
         document = _untyped.decode(raw)
     except _UNREADABLE as error:
-        return [_unreadable(error)]
+        return [Violation((), why_unreadable(error))]
     violations = _violations(document, OrderBody, ())
     items = document.get("items") if isinstance(document, dict) else None
     if isinstance(items, list):
         for index, item in enumerate(items[:ITEMS_MAX]):
             violations += _violations(item, ItemBody, ("items", index))
     return violations
-
-
-def _unreadable(error: Exception) -> Violation:
-    match error:
-        case ArithmeticError():
-            reason = "a number is out of range"
-        case UnicodeDecodeError():
-            reason = "it is not UTF-8"
-        case RecursionError():
-            reason = "it is nested too deeply"
-        case _:
-            reason = str(error)
-    return Violation((), f"is not readable: {reason}")
 
 
 def _violations(

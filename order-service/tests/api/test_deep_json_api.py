@@ -61,6 +61,7 @@ async def test_a_deep_body_is_refused(
 
     assert (answer.status_code, answer.json()["error_type"]) == (400, "ValidationError")
     assert len(answer.content) < 2_000
+    assert "recursion" not in answer.text  # a word of Python's, and not of the client's
     assert (await client.get("/health")).status_code == 200
 
 

@@ -66,7 +66,21 @@ async def json_body(request: Request, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise _invalid("body", error) from error
     except _UNREADABLE as error:
-        raise invalid_input("body", FieldError(loc=("body",), msg=f"is not readable: {error}")) from error
+        raise invalid_input("body", FieldError(loc=("body",), msg=why_unreadable(error))) from error
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why bytes are no JSON, as a client is told: what msgspec raises is in part Python's own words."""
+    match error:
+        case ArithmeticError():
+            reason = "a number is out of range"
+        case UnicodeDecodeError():
+            reason = "it is not UTF-8"
+        case RecursionError():
+            reason = "it is nested too deeply"
+        case _:
+            reason = str(error)
+    return f"is not readable: {reason}"
 
 
 def given(value: T | UnsetType) -> T | None:
